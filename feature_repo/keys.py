@@ -1,0 +1,54 @@
+"""Every Redis key and stream, and every field that is not Feast's. `{p}` is a partition number."""
+
+PREFIX = "tt:"
+STORE = "tt:store"  # hash: partitions, clock, seed, version; written once when the store is created
+KEYS = "tt:write_keys"  # hash: write key -> organisation
+VOCABULARIES = "tt:vocabularies"  # hash: fingerprint -> codebook (JSON), so that older entries and state stay readable
+ALERTS = "tt:alerts"  # stream: alerts on their way to SQL
+ALERTS_STORED = "tt:alerts:stored"  # pub/sub: "there are new rows in SQL"
+GAUGES = "tt:gauges"  # hash: what the engine last said of itself, for /metrics
+UNKNOWN = "tt:unknown"  # hash: event name -> times seen
+DEAD = "tt:dead"  # stream: entries set aside because they could not be processed
+
+HOT = b"tt:h:"  # + 8 bytes of user id: the part of the state that every event changes
+COLD = b"tt:c:"  # + 8 bytes of user id: name and closed tiles
+
+
+def log(partition: int) -> str:
+    """Stream: the partition's entries. Fields `e` (columns) and `r` (raw JSON lines, zstd)."""
+    return f"tt:{{{partition}}}:log"
+
+
+def epoch(partition: int) -> str:
+    """Counter: how often the partition changed hands. A write by an earlier owner fails."""
+    return f"tt:{{{partition}}}:epoch"
+
+
+def lease(partition: int) -> str:
+    """Who owns the partition now; expires unless renewed."""
+    return f"tt:{{{partition}}}:lease"
+
+
+def position(partition: int) -> str:
+    """Id of the last entry that state and features contain."""
+    return f"tt:{{{partition}}}:position"
+
+
+def lake_position(partition: int) -> str:
+    """Id of the last entry that the lake contains."""
+    return f"tt:{{{partition}}}:lake"
+
+
+def counts(partition: int) -> str:
+    """Hash: accepted, processed, duplicate, unknown, late, quarantined: events since the store was created."""
+    return f"tt:{{{partition}}}:counts"
+
+
+def seen(partition: int, hour: int) -> str:
+    """Bytes: 8 a message id first seen in that hour of log time."""
+    return f"tt:{{{partition}}}:seen:{hour}"
+
+
+def slice_of(partition: int, minute: int) -> str:
+    """Set: user ids to refresh at that minute of the day."""
+    return f"tt:{{{partition}}}:slice:{minute}"

@@ -1,0 +1,87 @@
+"""Feast's bytes in Redis (Feast 0.67, entity key serialisation version 3).
+
+One hash an entity holds all its views. Key: see `entity_key`. Field of a feature: `field`; its value: a
+`feast.types.Value` protobuf. Field `_ts:<view>`: a protobuf Timestamp.
+Source: feast/infra/key_encoding_utils.py, feast/infra/online_stores/redis.py and helpers.py.
+"""
+
+from __future__ import annotations
+
+import struct
+
+import mmh3
+
+PROJECT = "telltale"
+_STRING = 2  # feast ValueType of a string join key
+DOUBLE = b"\x29"  # tag of Value.double_val; 8 bytes, little endian, follow
+
+
+def entity_key(join_key: str, value: bytes, project: str = PROJECT) -> bytes:
+    """Redis key of the entity whose single string join key has this value (UTF-8)."""
+    name = join_key.encode()
+    return b"".join(
+        (
+            struct.pack("<I", 1),
+            struct.pack("<II", _STRING, len(name)),
+            name,
+            struct.pack("<II", _STRING, len(value)),
+            value,
+            project.encode(),
+        )
+    )
+
+
+def field(view: str, feature: str) -> bytes:
+    """Redis hash field of a feature: the little-endian murmur3 of `view:feature`."""
+    return struct.pack("<I", mmh3.hash(f"{view}:{feature}", signed=False))
+
+
+def timestamp_field(view: str) -> bytes:
+    return f"_ts:{view}".encode()
+
+
+def timestamp(ms: int) -> bytes:
+    """A protobuf Timestamp of milliseconds since 1970."""
+    seconds, rest = divmod(ms, 1000)
+    nanos = rest * 1_000_000
+    return b"\x08" + varint(seconds) + (b"\x10" + varint(nanos) if nanos else b"")
+
+
+def varint(n: int) -> bytes:
+    out = bytearray()
+    while n > 0x7F:
+        out.append(n & 0x7F | 0x80)
+        n >>= 7
+    out.append(n)
+    return bytes(out)
+
+
+def double(value: float) -> bytes:
+    """A Value that holds a double."""
+    return DOUBLE + struct.pack("<d", value)
+
+
+def read_double(value: bytes | None) -> float | None:
+    """The double in a Value; None where there is none."""
+    if not value or value[:1] != DOUBLE:
+        return None
+    return float(struct.unpack("<d", value[1:9])[0])
+
+
+def read_timestamp(value: bytes) -> int:
+    """Milliseconds since 1970 of a protobuf Timestamp."""
+    fields, at = {8: 0, 16: 0}, 0
+    while at < len(value):
+        tag, at = value[at], at + 1
+        fields[tag], at = _read_varint(value, at)
+    return fields[8] * 1000 + fields[16] // 1_000_000
+
+
+def _read_varint(value: bytes, at: int) -> tuple[int, int]:
+    n = shift = 0
+    while True:
+        byte, at = value[at], at + 1
+        n |= (byte & 0x7F) << shift
+        if byte < 0x80:
+            return n, at
+        shift += 7

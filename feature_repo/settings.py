@@ -1,0 +1,59 @@
+"""Settings, all from the environment. Each one's name, default and meaning stand here and nowhere else."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Literal
+
+import msgspec
+
+
+class SettingError(ValueError):
+    """A setting has a value that it cannot have."""
+
+
+class Settings(msgspec.Struct, frozen=True, kw_only=True):
+    """`TELLTALE_` + the upper-case name sets each."""
+
+    home: Path = Path(".telltale")  # where data lives
+    host: str = "127.0.0.1"  # where the API listens
+    port: int = 8400
+    redis_url: str = ""  # your Redis or Valkey >= 6.2; empty: the embedded one
+    database_url: str = ""  # alerts; empty: SQLite in `home`
+    clock: Literal["wall", "log"] = "wall"  # for a store about to be created: whose time ids carry
+    partitions: int = 16  # for a store about to be created
+    feature_repo: str = ""  # directory of another domain; empty: real estate
+    models: str = ""  # directory of models; empty: the ones that ship
+    cache_users: int = 1_000_000  # people that the engine keeps in memory
+    dedup_hours: int = 24  # how long a messageId is remembered
+    dedup_ids: int = 50_000_000  # how many, at most; 12 bytes each
+    memory_limit: float = 0.7  # share of Redis' maxmemory at which ingest answers 503
+    cooldown_days: int = 30  # between two alerts of one type for one person
+    lake_seconds: int = 30  # how long the lake may wait to fill a file
+
+    @property
+    def lake(self) -> Path:
+        return self.home / "lake"
+
+    @property
+    def database(self) -> str:
+        return self.database_url or f"sqlite:///{self.home / 'telltale.db'}"
+
+
+def load(environ: dict[str, str] | None = None) -> Settings:
+    """Settings from the environment. Raises SettingError that names the variable, what it takes and what came."""
+    environ = dict(os.environ) if environ is None else environ
+    known = {f"TELLTALE_{name.upper()}": name for name in Settings.__struct_fields__}
+    given = {known[key]: value for key, value in environ.items() if key in known}
+    for name, value in given.items():
+        try:
+            msgspec.convert({name: value}, Settings, strict=False, dec_hook=_path)
+        except msgspec.ValidationError as error:
+            raise SettingError(f"TELLTALE_{name.upper()}={value!r}: {error}".split(" - at")[0]) from None
+    settings = msgspec.convert(given, Settings, strict=False, dec_hook=_path)
+    return msgspec.structs.replace(settings, home=settings.home.absolute())
+
+
+def _path(kind: type, value: object) -> object:
+    return kind(str(value))

@@ -1,0 +1,176 @@
+"""A domain, checked and indexed: what every room asks when it meets a name."""
+
+from __future__ import annotations
+
+import difflib
+import importlib.util
+import re
+from pathlib import Path
+from types import ModuleType
+
+import msgspec
+import xxhash
+
+from feature_repo import domain as real_estate
+from feature_repo.declare import ANY, Aggregate, Derived, EventType, Feature, Last, Node, Service, Signal, Strength, Trait
+from feature_repo.declare import TraitChanged, TraitValue
+from feature_repo.layout import field
+
+KEEP_DAYS = 90  # tiles kept; a longer window cannot be declared
+UNKNOWN = 0xFFFF  # code of an event that the vocabulary does not name
+SILENT = 0xFFFE  # code of a call that is stored and touches no window: identify, page, group...
+
+
+class VocabularyError(ValueError):
+    """A domain that cannot run; `errors` lists all that is wrong with it."""
+
+    def __init__(self, errors: list[str]) -> None:
+        super().__init__("; ".join(errors))
+        self.errors = errors
+
+
+class Code(msgspec.Struct, frozen=True):
+    """What one number in the log stands for: an event type and, where counted apart, its tag."""
+
+    event: str
+    tag: str | None
+
+
+class Vocabulary:
+    """Events, traits, features, signals and services of one domain, with their numbers.
+
+    `codes[i]` is what event code `i` in the log means; `fingerprint` names this numbering.
+    """
+
+    def __init__(self, module: ModuleType = real_estate) -> None:
+        self.events: tuple[EventType, ...] = tuple(module.EVENTS)
+        self.traits: tuple[Trait, ...] = tuple(getattr(module, "TRAITS", ()))
+        self.features: tuple[Feature, ...] = tuple(module.FEATURES)
+        self.signals: tuple[Signal, ...] = tuple(getattr(module, "SIGNALS", ()))
+        self.services: tuple[Service, ...] = tuple(getattr(module, "SERVICES", ()))
+        self.view: str = getattr(module, "VIEW", "user_features")
+        self.entity: str = getattr(module, "ENTITY", "user")
+        self.join_key: str = getattr(module, "JOIN_KEY", "user_id")
+        if found := errors(self):
+            raise VocabularyError(found)
+        self.codes = tuple(Code(e.name, tag) for e in self.events for tag in (None, *e.tags))
+        self.code = {(c.event, c.tag): i for i, c in enumerate(self.codes)}
+        self.trait_id = {trait.name: i for i, trait in enumerate(self.traits)}
+        self.feature_index = {feature.name: i for i, feature in enumerate(self.features)}
+        self.event = {event.name: event for event in self.events}
+        self._named = {spelled(s): e for e in self.events for s in (e.name, *e.segment)}
+
+    @property
+    def codebook(self) -> bytes:
+        """The numbering as JSON, kept in the store so that entries written under it stay readable."""
+        return msgspec.json.encode({"codes": self.codes, "traits": [t.name for t in self.traits]})
+
+    @property
+    def fingerprint(self) -> int:
+        """32 bits over the codebook."""
+        return xxhash.xxh32_intdigest(self.codebook)
+
+    def named(self, name: str) -> EventType | None:
+        """The event type of a Segment "Object Action" or snake_case name, however it is spelled."""
+        return self._named.get(name) or self._named.get(spelled(name))
+
+    def nearest(self, name: str) -> str | None:
+        """The known event name that an unknown one most resembles."""
+        found = difflib.get_close_matches(spelled(name), self._named, n=1, cutoff=0.5)
+        return self._named[found[0]].name if found else None
+
+    def members(self, events: tuple[str, ...]) -> tuple[str, ...]:
+        """Event names, with ANY spelled out."""
+        if events == ANY:
+            return tuple(e.name for e in self.events if e.role == "behaviour" and e.by_person)
+        return events
+
+
+def spelled(name: str) -> str:
+    """One spelling of "Document Viewed", "document_viewed", "documentViewed"."""
+    apart = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", " ", name)
+    return re.sub(r"[^a-z0-9]+", "_", apart.lower()).strip("_")
+
+
+def load(directory: str = "") -> Vocabulary:
+    """The domain in `directory`/domain.py; the one that ships when empty. Raises VocabularyError."""
+    if not directory:
+        return Vocabulary()
+    path = Path(directory) / "domain.py"
+    spec = importlib.util.spec_from_file_location("telltale_domain", path)
+    if not path.is_file() or spec is None or spec.loader is None:
+        raise VocabularyError([f"TELLTALE_FEATURE_REPO={directory}: expected a file domain.py in it, found none"])
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return Vocabulary(module)
+
+
+def errors(v: Vocabulary) -> list[str]:
+    """All that is wrong with a domain, each in one line."""
+    return [*_duplicates(v), *_collisions(v), *_references(v), *_windows(v), *_services(v)]
+
+
+def nodes(node: Node, v: Vocabulary) -> list[Node]:
+    """A node and all that it is made of, inputs first."""
+    if isinstance(node, Derived):
+        return [n for i in node.inputs for n in nodes(i, v)] + [node]
+    if isinstance(node, Strength):
+        evidence = next((s.evidence for s in v.signals if s.name == node.signal), {})
+        return [*evidence.values(), node]
+    return [node]
+
+
+def _all_nodes(v: Vocabulary) -> list[tuple[str, Node]]:
+    found = [(f"feature {f.name}", n) for f in v.features for n in nodes(f.of, v)]
+    return found + [(f"signal {s.name}", n) for s in v.signals for n in s.evidence.values()]
+
+
+def _duplicates(v: Vocabulary) -> list[str]:
+    lists = {"event": v.events, "trait": v.traits, "feature": v.features, "signal": v.signals, "service": v.services}
+    found = []
+    for kind, declared in lists.items():
+        names = [d.name for d in declared]
+        found += [f"{kind} {n} is declared {names.count(n)} times" for n in dict.fromkeys(names) if names.count(n) > 1]
+    return found
+
+
+def _collisions(v: Vocabulary) -> list[str]:
+    seen: dict[bytes, str] = {}
+    found = []
+    for feature in v.features:
+        other = seen.setdefault(field(v.view, feature.name), feature.name)
+        if other != feature.name:
+            found.append(f"features {other} and {feature.name} share Feast's 4-byte field: rename one")
+    return found
+
+
+def _references(v: Vocabulary) -> list[str]:
+    events = {e.name: e for e in v.events}
+    traits, signals = {t.name for t in v.traits}, {s.name for s in v.signals}
+    found = []
+    for where, node in _all_nodes(v):
+        if isinstance(node, Aggregate | Last) and node.events != ANY:
+            missing = [n for n in node.events if n not in events]
+            found += [f"{where}: no event type {n}" for n in missing]
+            if node.tag and not missing and any(node.tag not in events[n].tags for n in node.events):
+                found.append(f"{where}: tag {node.tag} is not declared by {', '.join(node.events)}")
+        if isinstance(node, Aggregate | Last) and any(events[n].role == "outcome" for n in node.events if n in events):
+            found.append(f"{where}: an outcome is a label, never a feature: {', '.join(node.events)}")
+        if isinstance(node, TraitValue | TraitChanged) and node.name not in traits:
+            found.append(f"{where}: no trait {node.name}")
+        if isinstance(node, Strength) and node.signal not in signals:
+            found.append(f"{where}: no signal {node.signal}")
+    return list(dict.fromkeys(found))
+
+
+def _windows(v: Vocabulary) -> list[str]:
+    found = []
+    for where, node in _all_nodes(v):
+        if isinstance(node, Aggregate) and not (0 < node.days <= KEEP_DAYS or 0 < node.hours <= 24):
+            found.append(f"{where}: a window is 1-24 hours or 1-{KEEP_DAYS} days, got {node.days} d {node.hours} h")
+    return list(dict.fromkeys(found))
+
+
+def _services(v: Vocabulary) -> list[str]:
+    features = {f.name for f in v.features}
+    return [f"service {s.name}: no feature {n}" for s in v.services for n in s.features if n not in features]
