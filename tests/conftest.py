@@ -1,0 +1,35 @@
+"""What all tests share: the real store that the project ships."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import redis
+
+from feature_repo.settings import Settings
+from flows.store import Embedded, connect, embedded
+
+
+@pytest.fixture(scope="session")
+def valkey(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Embedded]:
+    """A running embedded Valkey; its home is `valkey.home`."""
+    server = embedded(tmp_path_factory.mktemp("home"))
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def settings(valkey: Embedded, tmp_path: Path) -> Settings:
+    """Settings of a home of the test's own, whose store is the shared server."""
+    return Settings(home=tmp_path, redis_url=f"unix://{valkey.where.socket}", partitions=4, clock="log")
+
+
+@pytest.fixture
+def client(valkey: Embedded, settings: Settings) -> Iterator[redis.Redis]:
+    """The ordinary client of an empty store."""
+    client = connect(settings)
+    client.flushall()
+    yield client
+    client.close()
