@@ -197,7 +197,7 @@ def _shut_down(path: str) -> None:
     except Lost:
         return  # gone, but a process that it forked to rewrite its log may still hold the lock
     try:
-        link.call(pack("SHUTDOWN", "NOSAVE", "NOW", "FORCE"))
+        link.call(pack("SHUTDOWN", "NOSAVE"))
     except (Lost, Refused):
         pass  # it closes the connection by ending
     finally:

@@ -86,10 +86,18 @@ def connect(settings: Settings) -> redis.Redis:
 
 
 def _client(at: Address) -> redis.Redis:
-    login = {"db": at.db, "username": at.username or None, "password": at.password or None}
     if at.path:
-        return redis.Redis(unix_socket_path=at.path, socket_timeout=30, **login)
-    return redis.Redis(host=at.host, port=at.port, ssl=at.tls, socket_timeout=30, socket_connect_timeout=5, **login)
+        return redis.Redis(unix_socket_path=at.path, password=at.password or None, socket_timeout=30)
+    return redis.Redis(
+        host=at.host,
+        port=at.port,
+        db=at.db,
+        username=at.username or None,
+        password=at.password or None,
+        ssl=at.tls,
+        socket_timeout=30,
+        socket_connect_timeout=5,
+    )
 
 
 def create(client: redis.Redis, settings: Settings) -> Store:
