@@ -1,0 +1,71 @@
+"""One alert: what the engine writes, the drain stores and the API shows."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Literal
+
+import msgspec
+
+Priority = Literal["CRITICAL", "HIGH", "MEDIUM", "LOW"]
+
+MIN_CONFIDENCE = 0.5  # below this nothing fires
+LEVELS: tuple[tuple[Priority, float, float], ...] = (  # priority, least score, least confidence
+    ("CRITICAL", 0.80, 0.75),
+    ("HIGH", 0.60, 0.60),
+    ("MEDIUM", 0.40, MIN_CONFIDENCE),
+)
+
+
+class SignalRecord(msgspec.Struct, frozen=True, kw_only=True):
+    """One signal of a person as of a moment: strength and confidence 0-1, and the counts that made it."""
+
+    name: str
+    strength: float
+    confidence: float
+    counts: dict[str, float]
+    window: str
+
+
+class Alert(msgspec.Struct, frozen=True, kw_only=True):
+    """A score that opened an episode. Times are milliseconds since 1970.
+
+    `features` are the values as scored, in the order of the model's service. `event_at` and `scored_at` are
+    the log's time; `stored_at` is when the drain wrote it to SQL, by its own clock (0 until then). `reasons`
+    are in words, strongest first, filled by the drain.
+    """
+
+    id: str
+    organisation: str
+    user: str
+    type: str
+    score: float
+    raw_score: float
+    confidence: float
+    priority: Priority
+    signals: list[SignalRecord]
+    model: str
+    model_version: str
+    features: list[float]
+    event_at: int
+    scored_at: int
+    stored_at: int = 0
+    reasons: list[str] = []
+
+
+def alert_id(organisation: str, user: str, type: str, entry: str) -> str:
+    """The same id whenever the same episode is opened again: 128 bits over what opened it.
+
+    `entry` is the id of the log entry that did. Identities hold no control characters, so NUL parts them.
+    """
+    parts = "\0".join((organisation, user, type, entry)).encode()
+    return "al_" + hashlib.blake2b(parts, digest_size=16).hexdigest()
+
+
+def priority(score: float, confidence: float) -> Priority:
+    """How soon somebody should look, from the calibrated score and the confidence (`LEVELS`)."""
+    return next((name for name, s, c in LEVELS if score >= s and confidence >= c), "LOW")
+
+
+encode = msgspec.json.Encoder().encode
+decode = msgspec.json.Decoder(Alert).decode
