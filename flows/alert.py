@@ -53,12 +53,13 @@ class Alert(msgspec.Struct, frozen=True, kw_only=True):
     reasons: list[str] = []
 
 
-def alert_id(organisation: str, user: str, type: str, entry: str) -> str:
+def alert_id(organisation: str, user: str, kind: str, entry: str) -> str:
     """The same id whenever the same episode is opened again: 128 bits over what opened it.
 
-    `entry` is the id of the log entry that did. Identities hold no control characters, so NUL parts them.
+    `kind` is the alert's type, `entry` the id of the log entry. Identities hold no control characters, so NUL
+    parts them.
     """
-    parts = "\0".join((organisation, user, type, entry)).encode()
+    parts = f"{organisation}\0{user}\0{kind}\0{entry}".encode()
     return "al_" + hashlib.blake2b(parts, digest_size=16).hexdigest()
 
 

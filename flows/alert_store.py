@@ -1,0 +1,175 @@
+"""Alerts in SQL: SQLite beside the data, or PostgreSQL. One table, one writer, any number of readers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql, sqlite
+
+from feature_repo.settings import Settings
+from flows.alert import Alert, Priority
+
+WRITERS = 7_454_001  # PostgreSQL's advisory lock: writers commit one after another, so `seq` grows as they commit
+JSON_COLUMNS = ("signals", "features", "reasons")
+
+metadata = sa.MetaData()
+alerts = sa.Table(
+    "alerts",
+    metadata,
+    sa.Column("seq", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), primary_key=True, autoincrement=True),
+    sa.Column("id", sa.String(64), nullable=False, unique=True),
+    sa.Column("organisation", sa.Text, nullable=False),
+    sa.Column("user", sa.Text, nullable=False),
+    sa.Column("type", sa.String(64), nullable=False),
+    sa.Column("score", sa.Double, nullable=False),
+    sa.Column("raw_score", sa.Double, nullable=False),
+    sa.Column("confidence", sa.Double, nullable=False),
+    sa.Column("priority", sa.String(16), nullable=False),
+    sa.Column("signals", sa.Text, nullable=False),
+    sa.Column("model", sa.String(128), nullable=False),
+    sa.Column("model_version", sa.String(64), nullable=False),
+    sa.Column("features", sa.Text, nullable=False),
+    sa.Column("event_at", sa.BigInteger, nullable=False),
+    sa.Column("scored_at", sa.BigInteger, nullable=False),
+    sa.Column("stored_at", sa.BigInteger, nullable=False),
+    sa.Column("reasons", sa.Text, nullable=False),
+    sa.Index("alerts_by_organisation", "organisation", "seq"),
+    sa.Index("alerts_by_type", "organisation", "type", "seq"),
+    sa.Index("alerts_by_priority", "organisation", "priority", "seq"),
+    sa.Index("alerts_by_user", "organisation", "user", "seq"),
+    sa.Index("alerts_by_time", "organisation", "scored_at"),
+    sqlite_autoincrement=True,  # a number is never given twice, so a cursor never goes stale
+)
+
+
+class Filter(msgspec.Struct, frozen=True, kw_only=True):
+    """Which alerts; None = any. `since` (included) and `until` (not) are `scored_at`, ms since 1970."""
+
+    organisation: str | None = None
+    type: str | None = None
+    priority: Priority | None = None
+    user: str | None = None
+    since: int | None = None
+    until: int | None = None
+    min_score: float | None = None
+
+
+class Stored(msgspec.Struct, frozen=True):
+    """An alert and its number: `seq` grows in the order in which alerts were stored."""
+
+    seq: int
+    alert: Alert
+
+
+class AlertStore:
+    """The table behind one engine. `OperationalError` of SQLAlchemy means that the database is not there now."""
+
+    def __init__(self, url: str) -> None:
+        self.engine = _engine(url)
+
+    def create(self) -> None:
+        """Makes the table where there is none."""
+        metadata.create_all(self.engine)
+
+    def insert(self, new: Sequence[Alert]) -> int:
+        """Stores those whose id is not there yet, all or none; returns the highest `seq` then in the table."""
+        with self.engine.begin() as connection:
+            if self.engine.dialect.name == "postgresql":
+                connection.execute(sa.select(sa.func.pg_advisory_xact_lock(WRITERS)))
+            if new:
+                connection.execute(_insert(self.engine.dialect.name), [_row(alert) for alert in new])
+            return _head(connection)
+
+    def head(self) -> int:
+        """The highest `seq`; 0 while there is none."""
+        with self.engine.connect() as connection:
+            return _head(connection)
+
+    def find(self, alert: str, organisation: str | None = None) -> Alert | None:
+        """The alert of that id, if it is the organisation's."""
+        query = sa.select(alerts).where(alerts.c.id == alert, *_where(Filter(organisation=organisation)))
+        with self.engine.connect() as connection:
+            row = connection.execute(query).mappings().first()
+        return _stored(row).alert if row else None
+
+    def newest(self, only: Filter, limit: int, before: int | None = None) -> list[Stored]:
+        """Newest first, at most `limit`, of those with a `seq` below `before`."""
+        bound = () if before is None else (alerts.c.seq < before,)
+        query = sa.select(alerts).where(*_where(only), *bound).order_by(alerts.c.seq.desc()).limit(limit)
+        return self._fetch(query)
+
+    def after(self, only: Filter, seq: int, limit: int) -> list[Stored]:
+        """Oldest first, at most `limit`, of those with a higher `seq`."""
+        query = sa.select(alerts).where(*_where(only), alerts.c.seq > seq).order_by(alerts.c.seq).limit(limit)
+        return self._fetch(query)
+
+    def close(self) -> None:
+        self.engine.dispose()
+
+    def _fetch(self, query: sa.Select[Any]) -> list[Stored]:
+        with self.engine.connect() as connection:
+            return [_stored(row) for row in connection.execute(query).mappings()]
+
+
+def open_alerts(settings: Settings) -> AlertStore:
+    """The alert store of these settings, its table made if need be."""
+    url = sa.make_url(settings.database)
+    if url.get_backend_name() == "sqlite" and url.database:
+        Path(url.database).parent.mkdir(parents=True, exist_ok=True)
+    store = AlertStore(settings.database)
+    store.create()
+    return store
+
+
+def _engine(url: str) -> sa.Engine:
+    if not url.startswith("sqlite"):
+        return sa.create_engine(url, pool_pre_ping=True)
+    engine = sa.create_engine(url, connect_args={"timeout": 5, "check_same_thread": False})
+    sa.event.listen(engine, "connect", _durable)
+    return engine
+
+
+def _durable(connection: Any, _: Any) -> None:
+    """Readers never wait for the writer, and a commit is on disk when it returns."""
+    connection.execute("PRAGMA journal_mode=WAL")
+    connection.execute("PRAGMA synchronous=FULL")
+
+
+def _insert(dialect: str) -> sa.Insert:
+    insert = postgresql.insert if dialect == "postgresql" else sqlite.insert
+    return insert(alerts).on_conflict_do_nothing(index_elements=["id"])
+
+
+def _head(connection: sa.Connection) -> int:
+    return connection.execute(sa.select(sa.func.max(alerts.c.seq))).scalar() or 0
+
+
+def _row(alert: Alert) -> dict[str, Any]:
+    values = msgspec.structs.asdict(alert)
+    return values | {name: msgspec.json.encode(values[name]).decode() for name in JSON_COLUMNS}
+
+
+def _stored(row: sa.RowMapping) -> Stored:
+    values = {name: row[name] for name in Alert.__struct_fields__}
+    values |= {name: msgspec.json.decode(values[name]) for name in JSON_COLUMNS}
+    return Stored(row["seq"], msgspec.convert(values, Alert))
+
+
+def _where(only: Filter) -> list[sa.ColumnElement[bool]]:
+    given = msgspec.structs.asdict(only)
+    tests = [
+        alerts.c[name] == given[name]
+        for name in ("organisation", "type", "priority", "user")
+        if given[name] is not None
+    ]
+    if only.since is not None:
+        tests.append(alerts.c.scored_at >= only.since)
+    if only.until is not None:
+        tests.append(alerts.c.scored_at < only.until)
+    if only.min_score is not None:
+        tests.append(alerts.c.score >= only.min_score)
+    return tests

@@ -1,0 +1,156 @@
+"""Alerts in SQL: each once, found by what they are, paged without a gap."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+import sqlalchemy as sa
+
+from feature_repo.settings import Settings
+from flows.alert import alert_id, decode, encode, priority
+from flows.alert_store import AlertStore, Filter, open_alerts
+from tests.flows.made_alerts import alert
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[AlertStore]:
+    opened = open_alerts(Settings(home=tmp_path / "new"))
+    yield opened
+    opened.close()
+
+
+def found(store: AlertStore, **only: Any) -> list[str]:
+    return [s.alert.user for s in store.newest(Filter(**only), limit=100)]
+
+
+def test_comes_back_as_it_went_in(store: AlertStore) -> None:
+    """What is read is what was stored, doubles to the last bit."""
+    store.insert([alert(1, reasons=["dokumente: häufig"])])
+    assert store.find(alert(1).id) == alert(1, reasons=["dokumente: häufig"])
+
+
+def test_a_second_insert_changes_nothing(store: AlertStore) -> None:
+    """An id is stored once, as it first was, whether it comes again alone or among new ones."""
+    store.insert([alert(1, stored_at=5)])
+    head = store.insert([alert(1, stored_at=9), alert(2), alert(2)])
+    assert found(store) == ["u2", "u1"]
+    assert head == store.head()
+    stored = store.find(alert(1).id)
+    assert stored is not None
+    assert stored.stored_at == 5
+
+
+def test_all_or_none(store: AlertStore) -> None:
+    """A batch in which one row cannot be stored stores none."""
+    with pytest.raises(sa.exc.IntegrityError):
+        store.insert([alert(1), msgspec.structs.replace(alert(2), user=None)])
+    assert found(store) == []
+
+
+@pytest.mark.parametrize(
+    ("only", "users"),
+    [
+        ({}, ["u4", "u3", "u2", "u1"]),
+        ({"organisation": "other"}, ["u4"]),
+        ({"organisation": "acme", "type": "LIKELY_TO_BUY"}, ["u2"]),
+        ({"priority": "LOW"}, ["u3"]),
+        ({"user": "u2"}, ["u2"]),
+        ({"since": 1_003}, ["u4", "u3", "u2"]),
+        ({"until": 1_003}, ["u1"]),
+        ({"since": 1_003, "until": 1_005}, ["u3", "u2"]),
+        ({"min_score": 0.9}, ["u3"]),
+        ({"organisation": "acme", "user": "u4"}, []),
+    ],
+)
+def test_filters(store: AlertStore, only: dict[str, object], users: list[str]) -> None:
+    """Each filter keeps what it names, newest first, and filters join by and."""
+    store.insert([alert(1), alert(2, type="LIKELY_TO_BUY"), alert(3, priority="LOW", score=0.9)])
+    store.insert([alert(4, organisation="other")])
+    assert found(store, **only) == users
+
+
+def test_another_organisation_does_not_see_it(store: AlertStore) -> None:
+    """An id alone does not open another organisation's alert."""
+    store.insert([alert(1)])
+    assert store.find(alert(1).id, "other") is None
+    assert store.find(alert(1).id, "acme") == alert(1)
+
+
+def test_pages_show_each_once_while_new_ones_arrive(store: AlertStore) -> None:
+    """Walking down by `before` meets each alert that was there once, however many are added."""
+    store.insert([alert(n) for n in range(10)])
+    seen, before = [], None
+    while page := store.newest(Filter(), 3, before):
+        seen += [s.alert.user for s in page]
+        before = page[-1].seq
+        store.insert([alert(100 + len(seen))])
+    assert seen == [f"u{n}" for n in reversed(range(10))]
+
+
+def test_following_meets_each_in_order(store: AlertStore) -> None:
+    """`after` gives what is newer than a number, oldest first."""
+    store.insert([alert(n) for n in range(5)])
+    first = store.after(Filter(), 0, 2)
+    rest = store.after(Filter(), first[-1].seq, 10)
+    assert [s.alert.user for s in first + rest] == ["u0", "u1", "u2", "u3", "u4"]
+
+
+def test_numbers_are_never_given_twice(store: AlertStore) -> None:
+    """After the newest row is deleted its number stays used, so a stream resumes without a mix-up."""
+    head = store.insert([alert(1)])
+    with store.engine.begin() as connection:
+        connection.exec_driver_sql("DELETE FROM alerts")
+    assert store.insert([alert(2)]) > head
+
+
+def test_two_writers_at_once_store_each_once(store: AlertStore) -> None:
+    """Threads that insert the same alerts at the same time leave one row each."""
+    both = [threading.Thread(target=lambda: [store.insert([alert(n)]) for n in range(30)]) for _ in range(2)]
+    for thread in both:
+        thread.start()
+    for thread in both:
+        thread.join()
+    assert sorted(found(store)) == sorted(f"u{n}" for n in range(30))
+
+
+@pytest.mark.parametrize("index", ["organisation", "type", "priority", "user"])
+def test_listing_walks_an_index(store: AlertStore, index: str) -> None:
+    """Each equality filter is answered from its index in order: nothing is sorted, whatever the table's size."""
+    columns = " AND ".join(f'"{c}" = 1' for c in dict.fromkeys(("organisation", index)))
+    query = f"EXPLAIN QUERY PLAN SELECT * FROM alerts WHERE {columns} AND seq < 9 ORDER BY seq DESC LIMIT 5"
+    with store.engine.connect() as connection:
+        plan = " ".join(row[3] for row in connection.exec_driver_sql(query))
+    assert f"alerts_by_{index}" in plan
+    assert "TEMP B-TREE" not in plan
+
+
+def test_commits_are_on_disk(store: AlertStore) -> None:
+    """SQLite writes ahead and syncs each commit."""
+    with store.engine.connect() as connection:
+        assert connection.exec_driver_sql("PRAGMA journal_mode").scalar() == "wal"
+        assert connection.exec_driver_sql("PRAGMA synchronous").scalar() == 2  # FULL
+
+
+def test_ids_tell_episodes_apart() -> None:
+    """The id is a function of what opened the episode, and of each part of it."""
+    parts = ("acme", "ann", "LIKELY_TO_SELL", "5-0")
+    other = {("x", *parts[1:]), (parts[0], "x", *parts[2:]), (*parts[:2], "x", parts[3]), (*parts[:3], "x")}
+    assert len({alert_id(*p) for p in {parts, *other}}) == 5
+    assert alert_id(*parts) == alert_id(*parts)
+    assert alert_id("ac", "meann", *parts[2:]) != alert_id(*parts)
+
+
+def test_priority_follows_score_and_confidence() -> None:
+    """A level wants both its score and its confidence."""
+    given = [(0.8, 0.75), (0.8, 0.74), (0.6, 0.6), (0.6, 0.59), (0.4, 0.5), (0.39, 1.0)]
+    assert [priority(*pair) for pair in given] == ["CRITICAL", "HIGH", "HIGH", "MEDIUM", "MEDIUM", "LOW"]
+
+
+def test_the_json_of_an_alert_is_read_back() -> None:
+    """What the engine writes to the stream is the alert that the drain reads."""
+    assert decode(encode(alert(1))) == alert(1)
