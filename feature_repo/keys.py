@@ -4,6 +4,7 @@ PREFIX = "tt:"
 STORE = "tt:store"  # hash: partitions, clock, seed, version; written once when the store is created
 KEYS = "tt:write_keys"  # hash: write key -> organisation
 VOCABULARIES = "tt:vocabularies"  # hash: fingerprint -> codebook (JSON), so that older entries and state stay readable
+LAYOUTS = "tt:layouts"  # hash: fingerprint -> names of a state row's numbers, for the same reason
 ALERTS = "tt:alerts"  # stream: alerts on their way to SQL
 ALERTS_STORED = "tt:alerts:stored"  # pub/sub: "there are new rows in SQL"
 GAUGES = "tt:gauges"  # hash: what the engine last said of itself, for /metrics
@@ -44,9 +45,14 @@ def counts(partition: int) -> str:
     return f"tt:{{{partition}}}:counts"
 
 
-def seen(partition: int, hour: int) -> str:
-    """Bytes: 8 a message id first seen in that hour of log time."""
-    return f"tt:{{{partition}}}:seen:{hour}"
+def seen(partition: int, minute: int) -> str:
+    """Bytes: 8 a message id first seen in that minute of log time."""
+    return f"tt:{{{partition}}}:seen:{minute}"
+
+
+def seen_minutes(partition: int) -> str:
+    """Sorted set: the minutes that have a `seen` key."""
+    return f"tt:{{{partition}}}:seen"
 
 
 def slice_of(partition: int, minute: int) -> str:
