@@ -1,0 +1,84 @@
+"""A model that answers: ONNX Runtime on one thread, a slice of rows at a time."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime
+
+from onnx_models.card import BOOSTER, ONNX, Metadata
+
+Array = np.ndarray[Any, Any]
+SLICE = 64  # rows at a time: 0.85 us a row, against 1.6-2.2 us at 4,096
+_raised = vars(onnxruntime.capi.onnxruntime_pybind11_state).values()
+ONNX_ERRORS: tuple[type[Exception], ...] = tuple(  # they share no base
+    e for e in _raised if isinstance(e, type) and issubclass(e, Exception)
+)
+
+
+class Model:
+    """One verified version. `refused` tells which newer versions were passed over, and why."""
+
+    def __init__(self, metadata: Metadata, directory: Path, refused: tuple[str, ...] = ()) -> None:
+        self.metadata = metadata
+        self.directory = directory
+        self.refused = refused
+        self._session = _session((directory / ONNX).read_bytes())
+        self._input = self._session.get_inputs()[0].name
+
+    def __repr__(self) -> str:
+        return f"<Model {self.name} {self.version}>"
+
+    @property
+    def name(self) -> str:
+        return self.metadata.name
+
+    @property
+    def version(self) -> str:
+        return self.metadata.version
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        return self.metadata.inputs
+
+    @property
+    def threshold(self) -> float:
+        return self.metadata.threshold
+
+    def score(self, matrix: Array) -> Array:
+        """Calibrated probability of each row: (n, inputs) -> float32 (n,). NaN for a row that is not finite."""
+        return self.scores(matrix)[1]
+
+    def scores(self, matrix: Array) -> tuple[Array, Array]:
+        """(raw, calibrated) probability of each row, float32 (n,) each. NaN for a row that is not finite."""
+        matrix = np.ascontiguousarray(matrix, np.float32)
+        out = np.empty((2, len(matrix)), np.float32)
+        for low in range(0, len(matrix), SLICE):
+            high = low + SLICE
+            out[0, low:high], out[1, low:high] = self._session.run(None, {self._input: matrix[low:high]})
+        out[:, ~np.isfinite(matrix).all(axis=1)] = np.nan  # the trees would answer them, confidently
+        return out[0], out[1]
+
+    def contributions(self, matrix: Array) -> Array:
+        """What each input adds to the log-odds of the raw probability, exactly (SHAP): (n, inputs) -> same shape."""
+        import xgboost
+
+        rows = xgboost.DMatrix(np.asarray(matrix, np.float32))
+        return self._booster.predict(rows, pred_contribs=True)[:, :-1]
+
+    @cached_property
+    def _booster(self) -> Any:
+        import xgboost
+
+        return xgboost.Booster({"nthread": 1}, model_file=str(self.directory / BOOSTER))
+
+
+def _session(graph: bytes) -> onnxruntime.InferenceSession:
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = options.inter_op_num_threads = 1
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    options.log_severity_level = 3
+    return onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
