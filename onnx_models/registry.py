@@ -19,6 +19,7 @@ from onnx_models.session import ONNX_ERRORS, Array, Model
 
 HERE = Path(__file__).parent
 TOLERANCE = 1e-5  # between the trainer's answers and ours
+UNREADABLE: tuple[type[Exception], ...] = (*ONNX_ERRORS, ValueError, OSError)
 _VERSION = re.compile(r"\d{14}")
 _log = logging.getLogger(__name__)
 
@@ -88,7 +89,7 @@ def load(
     try:
         model = Model(metadata, place, refused)
         raw, calibrated = model.scores(np.array(metadata.golden.inputs, np.float32))
-    except (*ONNX_ERRORS, ValueError, OSError) as error:
+    except UNREADABLE as error:
         raise Damaged(f"{place}: expected an ONNX model of {len(metadata.inputs)} inputs: {error}") from error
     _check_answers(f"{place}: raw", raw, metadata.golden.raw)
     _check_answers(f"{place}: calibrated", calibrated, metadata.golden.calibrated)

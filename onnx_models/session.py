@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import onnxruntime
 
-from onnx_models.card import BOOSTER, ONNX, Metadata
+from onnx_models.card import ONNX, Metadata
 
 Array = np.ndarray[Any, Any]
 SLICE = 64  # rows at a time: 0.85 us a row, against 1.6-2.2 us at 4,096
@@ -61,19 +60,6 @@ class Model:
             out[0, low:high], out[1, low:high] = self._session.run(None, {self._input: matrix[low:high]})
         out[:, ~np.isfinite(matrix).all(axis=1)] = np.nan  # the trees would answer them, confidently
         return out[0], out[1]
-
-    def contributions(self, matrix: Array) -> Array:
-        """What each input adds to the log-odds of the raw probability, exactly (SHAP): (n, inputs) -> same shape."""
-        import xgboost
-
-        rows = xgboost.DMatrix(np.asarray(matrix, np.float32))
-        return self._booster.predict(rows, pred_contribs=True)[:, :-1]
-
-    @cached_property
-    def _booster(self) -> Any:
-        import xgboost
-
-        return xgboost.Booster({"nthread": 1}, model_file=str(self.directory / BOOSTER))
 
 
 def _session(graph: bytes) -> onnxruntime.InferenceSession:
