@@ -14,6 +14,7 @@ from feature_repo.settings import Settings
 from flows.alert import Alert, Priority
 
 WRITERS = 7_454_001  # PostgreSQL's advisory lock: writers commit one after another, so `seq` grows as they commit
+LOCK_PATIENCE = 0.5  # seconds that SQLite waits for another writer
 JSON_COLUMNS = ("signals", "features", "reasons")
 
 metadata = sa.MetaData()
@@ -128,7 +129,7 @@ def open_alerts(settings: Settings) -> AlertStore:
 def _engine(url: str) -> sa.Engine:
     if not url.startswith("sqlite"):
         return sa.create_engine(url, pool_pre_ping=True)
-    engine = sa.create_engine(url, connect_args={"timeout": 5, "check_same_thread": False})
+    engine = sa.create_engine(url, connect_args={"timeout": LOCK_PATIENCE, "check_same_thread": False})
     sa.event.listen(engine, "connect", _durable)
     return engine
 

@@ -1,0 +1,84 @@
+"""Why a score is high, in words: what raised it most, and the signals beside it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from feature_repo.declare import Feature, Signal, Strength
+from feature_repo.vocabulary import Vocabulary
+from flows.alert import SignalRecord
+
+RAISING = 4  # features named, at most
+REASONS = 6  # of them and signals, at most
+TELLING = 0.3  # strength from which a signal is worth saying
+YES_NO = "0 or 1"
+
+
+def contributions(booster: Any, features: Sequence[float]) -> list[float]:
+    """What each feature adds to the score's log odds (TreeSHAP; exact for trees). `booster`: of XGBoost.
+
+    Source: Lundberg et al., From local explanations to global understanding with explainable AI for trees (2020).
+    """
+    import numpy as np
+    import xgboost
+
+    row = xgboost.DMatrix(np.asarray([features], np.float32), nthread=1)
+    added = booster.predict(row, pred_contribs=True, validate_features=False)
+    return [float(c) for c in added[0, :-1]]  # the last is the bias
+
+
+def reasons(
+    vocabulary: Vocabulary,
+    names: Sequence[str],
+    values: Sequence[float],
+    added: Sequence[float],
+    signals: Sequence[SignalRecord],
+) -> list[str]:
+    """The features that raised the score most, strongest first; then telling signals that these do not name.
+
+    `names`, `values` and `added` are of equal length, in the order of the model's service; `added` is empty
+    where the model's contributions are not to be had.
+    """
+    told = {s.name: s for s in signals}
+    known = {s.name for s in vocabulary.signals}
+    said = [_reason(vocabulary, names[i], values[i], told) for i in _raising(added)]
+    strongest = sorted(signals, key=lambda s: -s.strength * s.confidence)
+    also = [_signal(vocabulary, s.name, s) for s in strongest if s.strength >= TELLING and s.name in known]
+    return list(dict.fromkeys([*said, *also]))[:REASONS]
+
+
+def in_words(feature: Feature, value: float) -> str:
+    """`home values looked up: 7 (30 d)`."""
+    what, _, note = feature.description.partition("; ")
+    if note and value == feature.default:
+        return f"{what}: {note.partition(' = ')[2]}"
+    window = "" if note or not feature.window[0].isdigit() else f" ({feature.window})"
+    return f"{what}: {_amount(feature.unit, value)}{window}"
+
+
+def _raising(added: Sequence[float]) -> list[int]:
+    order = sorted(range(len(added)), key=lambda i: -added[i])
+    return [i for i in order[:RAISING] if added[i] > 0]
+
+
+def _reason(vocabulary: Vocabulary, name: str, value: float, told: dict[str, SignalRecord]) -> str:
+    feature = vocabulary.features[vocabulary.feature_index[name]]
+    if isinstance(feature.of, Strength) and value > 0:
+        return _signal(vocabulary, feature.of.signal, told.get(feature.of.signal))
+    return in_words(feature, value)
+
+
+def _signal(vocabulary: Vocabulary, name: str, record: SignalRecord | None) -> str:
+    declared: Signal = next(s for s in vocabulary.signals if s.name == name)
+    counts = ", ".join(f"{k.replace('_', ' ')}: {v:.10g}" for k, v in record.counts.items()) if record else ""
+    return f"{declared.says} ({counts})" if counts else declared.says
+
+
+def _amount(unit: str, value: float) -> str:
+    if unit == YES_NO:
+        return "yes" if value else "no"
+    if unit == "0-1":
+        return f"{value:.0%}"
+    number = f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
+    return number if unit == "events" or unit[0] in "-0123456789" else f"{number} {unit}"

@@ -1,0 +1,86 @@
+"""Plain functions as a Bytewax flow's ends, and a run of it in this process until SIGTERM or SIGINT."""
+
+from __future__ import annotations
+
+import signal
+import sys
+import threading
+from collections.abc import Callable, Iterable
+from types import FrameType
+from typing import Any, TypeVar
+
+import redis
+from bytewax.dataflow import Dataflow
+from bytewax.inputs import DynamicSource, StatelessSourcePartition
+from bytewax.outputs import DynamicSink, StatelessSinkPartition
+from bytewax.testing import run_main
+
+PAUSE = 0.5  # seconds between two tries while something is down
+REDIS_DOWN = (redis.ConnectionError, redis.TimeoutError, redis.BusyLoadingError)
+T = TypeVar("T")
+
+stopping = threading.Event()
+
+
+class Source(DynamicSource[Any], StatelessSourcePartition[Any]):
+    """Whatever `read` gives, until `stopping` is set. It may wait, but not longer than a stop may take."""
+
+    def __init__(self, read: Callable[[], Iterable[Any]]) -> None:
+        self.next_items = read
+
+    def build(self, *_: object) -> Source:
+        return self
+
+    def next_batch(self) -> Iterable[Any]:
+        if stopping.is_set():
+            raise StopIteration
+        return self.next_items()
+
+
+class Sink(DynamicSink[Any], StatelessSinkPartition[Any]):
+    """Each batch to `write`; `finish` when the flow ends by itself or by a signal."""
+
+    def __init__(self, write: Callable[[list[Any]], None], finish: Callable[[], None] = lambda: None) -> None:
+        self.write, self.finish = write, finish
+
+    def build(self, *_: object) -> Sink:
+        return self
+
+    def write_batch(self, items: list[Any]) -> None:
+        self.write(items)
+
+    def close(self) -> None:
+        self.finish()
+
+
+def run(flow: Dataflow) -> None:
+    """One worker in the main thread. A signal lets the flow end as if its input had ended: sinks close."""
+    signal.signal(signal.SIGTERM, _stop)
+    signal.signal(signal.SIGINT, _stop)
+    run_main(flow)  # type: ignore[no-untyped-call]
+
+
+def _stop(number: int, frame: FrameType | None) -> None:
+    stopping.set()
+
+
+def patiently(do: Callable[[], T], down: tuple[type[Exception], ...]) -> T | None:
+    """Its result, however often it takes while what it needs is down; None when stopped before."""
+    while True:
+        try:
+            return do()
+        except down as error:
+            if stopping.is_set():
+                return None
+            pause(str(error))
+
+
+def pause(why: str) -> None:
+    say(f"waiting: {why}")
+    stopping.wait(PAUSE)
+
+
+def say(line: str) -> None:
+    """One line to the log of this process, which is its stderr."""
+    sys.stderr.write(line.strip().partition("\n")[0] + "\n")
+    sys.stderr.flush()
