@@ -47,8 +47,12 @@ def address(settings: Settings) -> Address:
         return _parsed(settings.redis_url)
     found = where(settings.home)
     if found is None:
-        raise StoreError(f"no store runs in {settings.home}: start it with `telltale up`, or set TELLTALE_REDIS_URL")
+        raise StoreError(_absent(settings))
     return found.address
+
+
+def _absent(settings: Settings) -> str:
+    return f"no store runs in {settings.home}: start it with `telltale up`, or set TELLTALE_REDIS_URL"
 
 
 def _parsed(url: str) -> Address:
@@ -81,7 +85,8 @@ def connect(settings: Settings) -> redis.Redis:
         client.ping()
     except redis.RedisError as error:
         client.close()
-        raise StoreError(f"no Redis or Valkey to be had at {at}: {error}") from error
+        said = f"no Redis or Valkey to be had at {at}: {error}" if settings.redis_url else f"{_absent(settings)} ({error})"
+        raise StoreError(said) from error
     return client
 
 

@@ -1,0 +1,202 @@
+"""The command `telltale`. What it does stands elsewhere and is imported when it is asked for."""
+
+from __future__ import annotations
+
+import argparse
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TypeAlias
+
+from feature_repo.settings import SettingError, Settings, load
+from serving.complaint import Complaint
+
+ROOT = Path(__file__).resolve().parent.parent
+INTO = "into a Telltale that runs with TELLTALE_CLOCK=log"
+SIMULATOR = {
+    "people": "how many people",
+    "days": "of history before the clock starts",
+    "speed": "simulated seconds a second",
+    "seed": "another seed is another world",
+    "until": "simulated days since the start, then end",
+}
+Act = Callable[[Settings, argparse.Namespace, Sequence[str]], int | None]
+Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """0: done; 1: `doctor` or a job found something wrong; 2: it could not be done, and one line said why."""
+    given, more = parser().parse_known_args(argv)
+    if more and not given.takes_more:
+        parser().error(f"unknown: {' '.join(more)}")
+    from flows.resp import StoreError
+
+    try:
+        _refuse_python()
+        return int(given.act(load(), given, more) or 0)
+    except (Complaint, SettingError, StoreError) as error:
+        print(f"telltale: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        return 130
+
+
+def parser() -> argparse.ArgumentParser:
+    top = argparse.ArgumentParser(prog="telltale", description="Notices within a second that a person is about to act.")
+    commands = top.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    _add(commands, "up", "everything but the simulator; what dies is started again", _up)
+    _simulator_options(_add(commands, "run", "everything, with simulated people, on the screen", _run))
+    _simulator_options(_add(commands, "simulate", f"simulated people, {INTO}", _simulate))
+    _replay_options(_add(commands, "replay", f"the calls of a file, {INTO}", _replay))
+    _add(commands, "backfill", "features of the past, by the stream's own code", _job("backfill"), more=True)
+    _add(commands, "train", "a model, from histories to a new version in onnx_models", _job("train"), more=True)
+    _add(commands, "bench", "benchmarks of a checkout: `bench NAME`, --json for a machine", _bench, more=True)
+    _add(commands, "doctor", "what is missing or wrong, in plain words", _doctor)
+    _user_options(_add(commands, "user", "one person: features, signals, scores and reasons", _user))
+    _keys_options(_add(commands, "keys", "the write keys; `keys make ORGANISATION` makes one", _keys))
+    return top
+
+
+def _add(commands: Commands, name: str, says: str, act: Act, *, more: bool = False) -> argparse.ArgumentParser:
+    """`more`: what we do not know is handed on to the job that we start."""
+    one = commands.add_parser(name, help=says, description=says, add_help=not more)
+    one.set_defaults(act=act, takes_more=more)
+    return one
+
+
+def _simulator_options(simulate: argparse.ArgumentParser) -> None:
+    for name, says in SIMULATOR.items():
+        simulate.add_argument(f"--{name}", type=float if name == "speed" else int, help=says)
+
+
+def _simulator_words(given: argparse.Namespace) -> list[str]:
+    """The options that were given, as the simulator takes them; it knows the defaults."""
+    told = {name: getattr(given, name) for name in SIMULATOR if getattr(given, name) is not None}
+    return [word for name, value in told.items() for word in (f"--{name}", str(value))]
+
+
+def _replay_options(replay: argparse.ArgumentParser) -> None:
+    replay.add_argument("file", type=Path, help="JSON lines: Segment's track and identify calls with their timestamps")
+    replay.add_argument("--speed", type=float, default=0.0, help="seconds of the file a second; 0: as fast as it goes")
+    replay.add_argument("--history", action="store_true", help="count the events, but let no alert fire")
+    replay.add_argument("--key", help="write key; default: the first there is")
+
+
+def _user_options(user: argparse.ArgumentParser) -> None:
+    user.add_argument("id", help="user id, or anon:<anonymousId>")
+    user.add_argument("--follow", action="store_true", help="go on showing it, live, until Ctrl-C")
+    user.add_argument("--key", help="write key of the user's organisation; default: the first there is")
+
+
+def _keys_options(keys: argparse.ArgumentParser) -> None:
+    keys.add_argument("do", nargs="?", choices=["list", "make"], default="list")
+    keys.add_argument("organisation", nargs="?", default="main")
+
+
+def _refuse_python() -> None:
+    if sys.version_info[:2] not in {(3, 11), (3, 12)}:
+        raise Complaint(f"Telltale needs Python 3.11 or 3.12, this is {sys.version.split()[0]}")
+
+
+def _up(settings: Settings, given: argparse.Namespace, more: Sequence[str]) -> None:
+    from serving.up import up
+
+    up(settings)
+
+
+def _run(settings: Settings, given: argparse.Namespace, more: Sequence[str]) -> None:
+    from serving.up import run
+
+    run(settings, _simulator_words(given))
+
+
+def _simulate(settings: Settings, given: argparse.Namespace, more: Sequence[str]) -> int:
+    from serving.client import Door
+
+    key = _log_clock_key(settings)
+    url = Door(settings, key).url
+    return _module("training.live", settings, "--url", url, "--key", key, *_simulator_words(given))
+
+
+def _replay(settings: Settings, given: argparse.Namespace, more: Sequence[str]) -> None:
+    from serving.replay import replay
+
+    replay(settings, given.key or _log_clock_key(settings), given.file, given.speed, given.history)
+
+
+def _job(name: str) -> Act:
+    def act(settings: Settings, given: argparse.Namespace, more: Sequence[str]) -> int:
+        return _module("training", settings, name, *more)
+
+    return act
+
+
+def _bench(settings: Settings, given: argparse.Namespace, more: Sequence[str]) -> int:
+    if not (ROOT / "tests" / "bench").is_dir():
+        raise Complaint("the benchmarks live in a checkout (tests/bench): clone the repository, then `make bench`")
+    return _module("tests.bench", settings, *more)
+
+
+def _doctor(settings: Settings, given: argparse.Namespace, more: Sequence[str]) -> int:
+    from serving.doctor import examine
+
+    return examine(settings)
+
+
+def _user(settings: Settings, given: argparse.Namespace, more: Sequence[str]) -> None:
+    from serving.follow import follow, once
+
+    (follow if given.follow else once)(settings, given.key or _first_key(settings), given.id)
+
+
+def _keys(settings: Settings, given: argparse.Namespace, more: Sequence[str]) -> None:
+    from flows.store import connect
+    from serving import write_keys
+
+    client = connect(settings)
+    try:
+        if given.do == "make":
+            print(write_keys.make(client, given.organisation))
+            return
+    except ValueError as error:
+        raise Complaint(str(error)) from None
+    for key, organisation in write_keys.listed(client).items():
+        print(f"{key}  {organisation}")
+
+
+def _first_key(settings: Settings) -> str:
+    from flows.store import connect
+    from serving import write_keys
+
+    return write_keys.first(connect(settings))[0]
+
+
+def _log_clock_key(settings: Settings) -> str:
+    """The first key of a store that takes time from events. Raises Complaint for one that does not."""
+    from flows.store import connect, open_store
+
+    clock = open_store(connect(settings)).clock
+    if clock != "log":
+        raise Complaint(
+            "this store lives in real time, and simulate and replay bring their own clock: "
+            "start Telltale on another TELLTALE_HOME with TELLTALE_CLOCK=log"
+        )
+    return _first_key(settings)
+
+
+def _module(name: str, settings: Settings, *args: str) -> int:
+    """Runs a module of ours in a process of its own, with our settings; its exit code."""
+    from serving.supervisor import environment
+
+    where = ROOT if name.startswith("tests") else None
+    process = subprocess.Popen([sys.executable, "-m", name, *args], env=environment(settings), cwd=where)
+    while True:
+        try:
+            return process.wait()
+        except KeyboardInterrupt:  # the terminal sent it to the job as well: it ends by itself
+            continue
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,132 @@
+"""`telltale doctor`: what is missing or wrong, in plain words. It changes nothing."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import re
+import shutil
+import sys
+from collections.abc import Callable, Iterator
+
+import msgspec
+
+from feature_repo.services import SERVICES
+from feature_repo.settings import Settings
+from flows import store
+from flows.embedded import program
+from serving import write_keys
+from serving.client import Closed, Door, Turned
+from serving.complaint import Complaint
+from serving.up import claim_port
+
+ROOM = 1_000_000_000  # bytes of disk below which we speak up
+
+
+class Finding(msgspec.Struct, frozen=True):
+    """`well`: nothing to do."""
+
+    what: str
+    well: bool
+    says: str
+
+
+def examine(settings: Settings) -> int:
+    """Prints what was found; 1 when anything is wrong, else 0."""
+    found = [finding for check in CHECKS for finding in check(settings)]
+    for finding in found:
+        print(f"{'ok   ' if finding.well else 'WRONG'}  {finding.what:9} {finding.says}")
+    wrong = sum(not finding.well for finding in found)
+    print(f"{wrong} to mend" if wrong else "all is well")
+    return 1 if wrong else 0
+
+
+def python(settings: Settings) -> Iterator[Finding]:
+    version = sys.version.split()[0]
+    fine = sys.version_info[:2] in {(3, 11), (3, 12)}
+    yield Finding("python", fine, version if fine else f"{version}: expected 3.11 or 3.12")
+
+
+def packages(settings: Settings) -> Iterator[Finding]:
+    try:
+        needed = [line for line in importlib.metadata.requires("telltale") or [] if "extra ==" not in line]
+    except importlib.metadata.PackageNotFoundError:
+        yield Finding("packages", False, "telltale is not installed in this environment: run `make install`")
+        return
+    names = [re.split(r"[^\w.-]", line)[0] for line in needed]
+    missing = [name for name in names if not _installed(name)]
+    says = f"missing: {', '.join(missing)}; run `make install`" if missing else f"all {len(names)} are installed"
+    yield Finding("packages", not missing, says)
+
+
+def _installed(name: str) -> bool:
+    try:
+        importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        return False
+    return True
+
+
+def home(settings: Settings) -> Iterator[Finding]:
+    place = next(path for path in (settings.home, *settings.home.parents) if path.exists())
+    free = shutil.disk_usage(place).free
+    yield Finding("disk", free > ROOM, f"{free / 1e9:.1f} GB free at {place}; expected at least {ROOM / 1e9:.0f} GB")
+
+
+def redis(settings: Settings) -> Iterator[Finding]:
+    """The store: to be had, durable, created, with a key."""
+    try:
+        yield Finding("store", True, settings.redis_url or f"embedded, {program()}")
+        client = store.connect(settings)
+    except store.StoreError as error:
+        yield Finding("store", not settings.redis_url and "no store runs" in str(error), str(error))
+        return
+    warnings = store.durability(client)
+    yield from (Finding("durable", False, warning) for warning in warnings)
+    if not warnings:
+        yield Finding("durable", True, "what is acknowledged is on disk")
+    try:
+        created = store.open_store(client)
+    except store.StoreError as error:
+        yield Finding("created", False, str(error))
+        return
+    yield Finding("created", True, f"{created.partitions} partitions, {created.clock} clock")
+    count = len(write_keys.listed(client))
+    yield Finding("keys", count > 0, f"{count} write keys" if count else "no write key: `telltale keys make NAME`")
+
+
+def port(settings: Settings) -> Iterator[Finding]:
+    """Free, or ours and ready."""
+    try:
+        claim_port(settings)
+        yield Finding("port", True, f"{settings.port} is free")
+    except Complaint as taken:
+        yield _who_answers(settings, taken)
+
+
+def _who_answers(settings: Settings, taken: Complaint) -> Finding:
+    door = Door(settings, "", timeout=3.0)
+    try:
+        health = door.text("/healthz")
+    except (Closed, Turned):
+        return Finding("port", False, str(taken))
+    ours = "status" in health
+    return Finding("port", ours, f"{settings.port}: our API answers" if ours else str(taken))
+
+
+def models(settings: Settings) -> Iterator[Finding]:
+    """Every model that can raise an alert has a version that verifies."""
+    from onnx_models.registry import ModelError, newest
+
+    for service in SERVICES:
+        if service.alert is None:
+            continue
+        try:
+            model = newest(service.name, settings.models)
+        except ModelError as error:
+            yield Finding("model", False, str(error))
+        else:
+            passed = "".join(f"; passed over: {line}" for line in model.refused)
+            yield Finding("model", not passed, f"{service.name} {model.metadata.version} verified{passed}")
+
+
+CHECKS: tuple[Callable[[Settings], Iterator[Finding]], ...] = (python, packages, home, redis, port, models)

@@ -1,0 +1,28 @@
+"""The few numbers of /metrics that the terminal shows."""
+
+from __future__ import annotations
+
+import msgspec
+
+
+class Meters(msgspec.Struct, frozen=True):
+    """Events accepted and not yet worked, over all partitions; the slowest partition's lag in seconds."""
+
+    accepted: int
+    lag: int
+    lag_seconds: float
+
+
+def read_meters(text: str) -> Meters:
+    """From Prometheus' text format. Unknown lines are passed over, missing ones count as 0."""
+    return Meters(
+        int(sum(values(text, "telltale_events_accepted_total"))),
+        int(sum(values(text, "telltale_events_lag"))),
+        max(values(text, "telltale_lag_seconds"), default=0.0),
+    )
+
+
+def values(text: str, name: str) -> list[float]:
+    """The values of all series of a metric."""
+    lines = (line for line in text.splitlines() if line.startswith((f"{name} ", f"{name}{{")))
+    return [float(line.rpartition(" ")[2]) for line in lines]

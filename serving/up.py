@@ -1,0 +1,123 @@
+"""`telltale up` and `telltale run`: everything on this machine, until Ctrl-C."""
+
+from __future__ import annotations
+
+import socket
+import threading
+import time
+from collections.abc import Sequence
+
+import msgspec
+
+from feature_repo.settings import Settings
+from flows import store
+from flows.embedded import Embedded
+from serving import write_keys
+from serving.client import Door
+from serving.complaint import Complaint
+from serving.supervisor import CHILDREN, Child, Supervisor, end_on_signals, module
+from serving.view import Screen
+
+
+class Ground(msgspec.Struct, frozen=True):
+    """What has to stand before the children start. `server` is None where the Redis is the user's own."""
+
+    settings: Settings
+    server: Embedded | None
+    key: str
+    new_key: bool
+    warnings: tuple[str, ...]
+
+
+def up(settings: Settings) -> None:
+    """Runs everything but the simulator; returns after Ctrl-C or SIGTERM. Raises Complaint, StoreError."""
+    ground = prepare(settings)
+    supervisor = Supervisor(settings, ground.server, CHILDREN, _say)
+    end_on_signals(supervisor)
+    for line in _greeting(ground):
+        print(line, flush=True)
+    supervisor.run()
+    print("stopped; nothing is lost", flush=True)
+
+
+def run(settings: Settings, simulator: Sequence[str]) -> None:
+    """Runs everything, with simulated people, and shows it. `simulator`: arguments of `training.live`.
+
+    Raises Complaint, StoreError.
+    """
+    begun = time.monotonic()
+    settings = msgspec.structs.replace(settings, clock="log")
+    ground = prepare(settings)
+    screen = Screen(begun)
+    people = Child(
+        name="simulator", command=simulate_command(ground, simulator), rank=0, patience=1.0, lines=screen.clock
+    )
+    supervisor = Supervisor(settings, ground.server, (*CHILDREN, people), screen.say)
+    end_on_signals(supervisor)
+    for line in _greeting(ground):
+        screen.say(line)
+    watching = threading.Event()
+    viewer = threading.Thread(target=screen.show, args=(Door(settings, ground.key), watching), daemon=True)
+    viewer.start()
+    try:
+        supervisor.run()
+    finally:
+        watching.set()
+        viewer.join(1.0)
+    print("stopped; nothing is lost: the next run goes on from here", flush=True)
+
+
+def simulate_command(ground: Ground, more: Sequence[str]) -> tuple[str, ...]:
+    url = Door(ground.settings, ground.key).url
+    return module("training.live", "--url", url, "--key", ground.key, *more)
+
+
+def prepare(settings: Settings) -> Ground:
+    """Port, store and write key. Raises Complaint or StoreError, having started nothing."""
+    claim_port(settings)
+    server = None if settings.redis_url else _own_server(settings)
+    try:
+        client = store.connect(settings)
+        store.create(client, settings)
+        key, new = write_keys.first(client)
+        return Ground(settings, server, key, new, tuple(store.durability(client)))
+    except store.StoreError:
+        if server is not None:
+            server.stop()
+        raise
+
+
+def claim_port(settings: Settings) -> None:
+    """Raises Complaint when nobody could listen there."""
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((settings.host, settings.port))
+        except (OSError, OverflowError) as error:
+            reason = getattr(error, "strerror", None) or str(error)
+            raise Complaint(
+                f"cannot listen on {settings.host}:{settings.port} ({reason}): "
+                "stop what runs there, or set TELLTALE_PORT to another port"
+            ) from None
+
+
+def _own_server(settings: Settings) -> Embedded:
+    server = store.embedded(settings.home)
+    if server.process is None:
+        raise Complaint(f"Telltale runs already on {settings.home} (its store is process {server.where.pid})")
+    return server
+
+
+def _greeting(ground: Ground) -> list[str]:
+    settings = ground.settings
+    where = f"embedded Valkey, port {ground.server.where.port}" if ground.server else settings.redis_url
+    return [
+        f"API    http://{settings.host}:{settings.port} (its documentation: /docs)",
+        f"store  {where}; data and logs in {settings.home}",
+        f"key    {ground.key}" + (" (just made: post events with it, as Basic auth user)" if ground.new_key else ""),
+        *(f"beware {warning}" for warning in ground.warnings),
+    ]
+
+
+def _say(line: str) -> None:
+    print(f"{time.strftime('%H:%M:%S')} {line}", flush=True)
