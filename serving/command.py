@@ -22,7 +22,7 @@ SIMULATOR = {
     "until": "simulated days since the start, then end",
 }
 Act = Callable[[Settings, argparse.Namespace, Sequence[str]], int | None]
-Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
+Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"  # noqa: SLF001  # it has no public name
 
 
 def main(argv: Sequence[str] | None = None) -> int:

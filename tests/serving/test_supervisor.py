@@ -121,9 +121,7 @@ def test_a_killed_store_comes_back_with_its_data(tmp_path: Path) -> None:
 def test_what_a_child_prints_can_be_taken_and_its_good_end_is_its_last(tmp_path: Path) -> None:
     """Lines are handed on as they come; a teller that ends well is not started again."""
     lines: list[str] = []
-    teller = Child(
-        name="one", command=(sys.executable, "-c", "print('a'); print('b')"), rank=1, lines=lambda s: lines.append(s)
-    )
+    teller = Child(name="one", command=(sys.executable, "-c", "print('a'); print('b')"), rank=1, lines=lines.append)
     said: list[str] = []
     supervisor = Supervisor(Settings(home=tmp_path), None, [teller], said.append)
     with running(supervisor):
