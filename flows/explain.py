@@ -5,13 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 import onnx_models
 from feature_repo.vocabulary import Vocabulary
 from flows.alert import Alert
 from flows.reasons import contributions, reasons
 from flows.running import say
-
-BOOSTER = "model.ubj"
+from onnx_models import card
+from onnx_models.registry import digest
 
 
 class Explainer:
@@ -33,17 +35,23 @@ class Explainer:
     def _booster(self, model: str, version: str) -> Any:
         key = (model, version)
         if key not in self._boosters:
-            self._boosters[key] = _load(self.models / model / version / BOOSTER)
+            self._boosters[key] = _load(self.models / model / version)
         return self._boosters[key]
 
 
-def _load(path: Path) -> Any:
+def _load(place: Path) -> Any:
+    """The booster, if it is the one that was exported with the model; else None, and why on stderr."""
+    try:
+        content = (place / card.BOOSTER).read_bytes()
+        expected = card.decode((place / card.METADATA).read_bytes()).files.get(card.BOOSTER)
+    except (OSError, msgspec.MsgspecError, UnicodeDecodeError) as error:
+        say(f"{place}: alerts of this version are explained by their signals alone: {error}")
+        return None
+    if digest(content) != expected:
+        say(f"{place / card.BOOSTER}: expected sha256 {expected}, got {digest(content)}: explaining by signals alone")
+        return None
     import xgboost
 
     booster = xgboost.Booster({"nthread": 1})
-    try:
-        booster.load_model(path)
-    except (xgboost.core.XGBoostError, OSError) as error:
-        say(f"no contributions from {path}: {str(error).strip().splitlines()[-1]}")
-        return None
+    booster.load_model(bytearray(content))
     return booster

@@ -9,8 +9,10 @@ import pytest
 import xgboost
 
 from feature_repo.vocabulary import Vocabulary
-from flows.explain import BOOSTER, Explainer
+from flows.explain import Explainer
 from flows.reasons import contributions, in_words, reasons
+from onnx_models import card
+from onnx_models.registry import digest
 from tests.flows.made_alerts import SIGNAL, alert
 
 VOCABULARY = Vocabulary()
@@ -80,16 +82,42 @@ def test_a_signal_is_said_once() -> None:
     assert said == ["keeps checking what the home is worth (last 30d: 5)"]
 
 
+def ship(directory: Path, version: str, model: xgboost.Booster) -> Path:
+    """A version as `telltale train` leaves it, as far as reasons are concerned."""
+    place = directory / "likely_to_sell" / version
+    place.mkdir(parents=True)
+    model.save_model(place / card.BOOSTER)
+    metadata = card.Metadata(
+        name="likely_to_sell",
+        version=version,
+        service="likely_to_sell",
+        alert="LIKELY_TO_SELL",
+        outcome="home_listed",
+        horizon_days=90,
+        inputs=NAMES,
+        threshold=0.5,
+        budget=0.1,
+        files={card.BOOSTER: digest((place / card.BOOSTER).read_bytes())},
+        golden=card.Golden([], [], []),
+        trained_on={},
+        metrics={},
+        vocabulary=VOCABULARY.fingerprint,
+        packages={},
+    )
+    (place / card.METADATA).write_bytes(card.encode(metadata))
+    return place
+
+
 def test_explains_with_the_version_that_scored(tmp_path: Path) -> None:
-    """The alert's own model version is asked; where it is gone, the signals speak."""
+    """The alert's own model version is asked; where it is gone or damaged, the signals speak."""
     column = NAMES.index("session_count_30d")
-    directory = tmp_path / "likely_to_sell" / "1"
-    directory.mkdir(parents=True)
-    booster(column).save_model(directory / BOOSTER)
+    ship(tmp_path, "1", booster(column))
+    damaged = ship(tmp_path, "2", booster(column)) / card.BOOSTER
+    damaged.write_bytes(damaged.read_bytes()[:-1])
     values = [0.0] * len(NAMES)
     values[column] = 9.0
     explain = Explainer(VOCABULARY, str(tmp_path))
-    assert explain.reasons(alert(1, features=values, model_version="1"))[0] == "visits: 9 (30 d)"
-    assert explain.reasons(alert(1, features=values, model_version="2")) == [
-        "keeps checking what the home is worth (last 30d: 5)"
-    ]
+    signal = "keeps checking what the home is worth (last 30d: 5)"
+    assert explain.reasons(alert(1, features=values, model_version="1")) == ["visits: 9 (30 d)", signal]
+    assert explain.reasons(alert(1, features=values, model_version="2")) == [signal]
+    assert explain.reasons(alert(1, features=values, model_version="3")) == [signal]
