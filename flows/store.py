@@ -85,8 +85,8 @@ def connect(settings: Settings) -> redis.Redis:
         client.ping()
     except redis.RedisError as error:
         client.close()
-        said = f"no Redis or Valkey to be had at {at}: {error}" if settings.redis_url else f"{_absent(settings)} ({error})"
-        raise StoreError(said) from error
+        missing = f"no Redis or Valkey to be had at {at}" if settings.redis_url else _absent(settings)
+        raise StoreError(f"{missing} ({error})") from error
     return client
 
 
