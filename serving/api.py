@@ -1,0 +1,52 @@
+"""What every handler may ask for: the parts of the running API, and who is asking."""
+
+from __future__ import annotations
+
+import time
+
+import msgspec
+from starlette.requests import Request
+
+from feature_repo.settings import Settings
+from feature_repo.vocabulary import Vocabulary
+from flows.store import Store
+from serving.append import Appender
+from serving.auth import Auth
+from serving.connection import Client
+from serving.intake import Intake
+
+
+class Api(msgspec.Struct, frozen=True):
+    """The parts, made once a process."""
+
+    settings: Settings
+    store: Store
+    vocabulary: Vocabulary
+    client: Client
+    appender: Appender
+    auth: Auth
+    intake: Intake
+    started: float = msgspec.field(default_factory=time.monotonic)
+
+
+def made(settings: Settings, store: Store, vocabulary: Vocabulary) -> Api:
+    client = Client(settings)
+    return Api(
+        settings=settings,
+        store=store,
+        vocabulary=vocabulary,
+        client=client,
+        appender=Appender(settings, vocabulary, store.clock),
+        auth=Auth(client),
+        intake=Intake(vocabulary, store),
+    )
+
+
+def of(request: Request) -> Api:
+    """The API that answers this request."""
+    return request.app.state.api
+
+
+def organisation(request: Request) -> str:
+    """Whose key the request carries; the front door has checked it."""
+    return request.scope["organisation"]

@@ -1,0 +1,253 @@
+"""Group commit: all events that arrive while one append is under way share the next one.
+
+One append is one MULTI ... EXEC: an entry and its count of accepted events for every partition touched. The
+store answers EXEC after its fsync, so whoever waited may then say that the event is stored.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import signal
+from collections import Counter, deque
+from collections.abc import Iterable
+from typing import Any
+
+from feature_repo import keys
+from feature_repo.settings import Settings
+from feature_repo.vocabulary import Vocabulary
+from flows.entry import Draft
+from flows.resp import Refused, StoreError, pack
+from flows.store import Clock
+from serving.connection import Connection, dial
+
+log = logging.getLogger("telltale.append")
+
+GROUP_BYTES = 4 << 20  # of raw JSON in one append, so that no caller waits long for the others'
+WAITING_BYTES = 64 << 20  # of raw JSON not yet stored; beyond it callers are told to come back
+BACK_OFF = (0.05, 1.0)  # seconds between attempts to reconnect: first, at most
+
+# In a store that runs on event time, an entry's id is its newest event's time, never before the last id.
+APPEND_AT = """
+local id = redis.pcall('XADD', KEYS[1], ARGV[1] .. '-*', 'e', ARGV[2], 'r', ARGV[3])
+if type(id) == 'table' and id.err then
+  local info = redis.call('XINFO', 'STREAM', KEYS[1])
+  for i = 1, #info, 2 do
+    if info[i] == 'last-generated-id' then id = string.match(info[i + 1], '^%d+') end
+  end
+  id = redis.call('XADD', KEYS[1], id .. '-*', 'e', ARGV[2], 'r', ARGV[3])
+end
+redis.call('HINCRBY', KEYS[2], 'accepted', ARGV[4])
+return id
+"""
+
+
+class Unavailable(Exception):
+    """Not stored, as far as we know: come back in `retry_after` seconds (a resent messageId counts once)."""
+
+    def __init__(self, detail: str, retry_after: int = 1) -> None:
+        super().__init__(detail)
+        self.retry_after = retry_after
+
+
+class Group:
+    """The events of one append, and who waits for it."""
+
+    __slots__ = ("drafts", "size", "unknown", "waiting")
+
+    def __init__(self) -> None:
+        self.drafts: dict[tuple[int, bool], Draft] = {}
+        self.unknown: Counter[str] = Counter()
+        self.size = 0
+        self.waiting: list[asyncio.Future[None]] = []
+
+    def draft(self, partition: int, history: bool) -> Draft:
+        """Where to put an event of this partition; `history`: count it, but let nothing fire."""
+        key = (partition, history)
+        draft = self.drafts.get(key)
+        if draft is None:
+            draft = self.drafts[key] = Draft()
+        return draft
+
+    def finish(self, error: Unavailable | None = None) -> None:
+        for future in self.waiting:
+            if not future.done():
+                future.set_exception(error) if error else future.set_result(None)
+
+
+class Appender:
+    """Use: `group = appender.room()`, put events into its drafts, then `await appender.stored(group, size)`."""
+
+    def __init__(self, settings: Settings, vocabulary: Vocabulary, clock: Clock) -> None:
+        self._settings, self._clock = settings, clock
+        self._fingerprint, self._codebook = vocabulary.fingerprint, vocabulary.codebook
+        self._groups: deque[Group] = deque()
+        self._waiting_bytes = 0
+        self._wake = asyncio.Event()
+        self._refusal = "not connected to the store yet"  # empty: open
+        self._full = ""  # why the store takes no more, as last polled
+        self._script = b""
+        self._last: dict[int, int] = {}  # log clock: partition -> ms of its newest entry
+        self._tasks: list[asyncio.Task[None]] = []
+
+    async def start(self) -> None:
+        """Begins to connect; waits until that succeeded or failed for the first time."""
+        connected = asyncio.Event()
+        self._tasks = [asyncio.create_task(self._run(connected)), asyncio.create_task(self._watch_memory())]
+        for task in self._tasks:
+            task.add_done_callback(self._ended)
+        await connected.wait()
+
+    async def stop(self) -> None:
+        """Call once nobody waits: what still does is refused."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        self._fail("shutting down")
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        """A task that ends by itself is a fault of ours: tell the callers, and let a fresh process take over."""
+        if task.cancelled():
+            return
+        log.critical("the appender failed", exc_info=task.exception())
+        self._fail(f"the appender failed: {task.exception()!r}")
+        signal.raise_signal(signal.SIGTERM)
+
+    @property
+    def refusal(self) -> str:
+        """Why nothing can be appended now; empty when it can."""
+        return self._refusal or self._full
+
+    def room(self) -> Group:
+        """The group that takes events now; fill it before awaiting anything. Raises Unavailable."""
+        if self._refusal or self._full:
+            raise Unavailable(self._refusal or self._full)
+        if self._waiting_bytes > WAITING_BYTES:
+            raise Unavailable(f"{self._waiting_bytes} bytes of events wait to be stored already")
+        if not self._groups or self._groups[-1].size > GROUP_BYTES:
+            self._groups.append(Group())
+        return self._groups[-1]
+
+    async def stored(self, group: Group, size: int) -> None:
+        """Returns once the group, `size` bytes of it ours, is on disk. Raises Unavailable when that is not known."""
+        group.size += size
+        self._waiting_bytes += size
+        future = asyncio.get_running_loop().create_future()
+        group.waiting.append(future)
+        self._wake.set()
+        await future
+
+    async def _run(self, connected: asyncio.Event) -> None:
+        pause, most = BACK_OFF
+        while True:
+            try:
+                connection = await self._connect()
+                connected.set()
+                pause = BACK_OFF[0]
+                await self._commit_all(connection)
+            except StoreError as error:
+                self._fail(f"the store is not reachable: {error}")
+            connected.set()
+            await asyncio.sleep(pause)
+            pause = min(2 * pause, most)
+
+    async def _connect(self) -> Connection:
+        connection = await dial(self._settings)
+        commands = (
+            pack("HSET", keys.VOCABULARIES, self._fingerprint, self._codebook),
+            pack("SCRIPT", "LOAD", APPEND_AT),
+        )
+        replies = await connection.call(commands)
+        for reply in replies:
+            if isinstance(reply, Refused):
+                connection.close()
+                raise reply
+        self._script = replies[1]
+        self._refusal = ""
+        return connection
+
+    def _fail(self, why: str) -> None:
+        if why != self._refusal:
+            log.warning("%s", why)
+        self._refusal = why
+        while self._groups:
+            group = self._groups.popleft()
+            self._waiting_bytes -= group.size
+            group.finish(Unavailable(why))
+
+    async def _commit_all(self, connection: Connection) -> None:
+        while True:
+            await self._wake.wait()
+            await asyncio.sleep(0)  # requests that came in the same turn of the loop share the append
+            self._wake.clear()
+            while self._groups and self._groups[0].waiting:
+                await self._commit(connection, self._groups.popleft())
+
+    async def _commit(self, connection: Connection, group: Group) -> None:
+        commands = [b"*1\r\n$5\r\nMULTI\r\n", *self._entries(group), *_unknown(group), b"*1\r\n$4\r\nEXEC\r\n"]
+        try:
+            answer = (await connection.call(commands))[-1]
+        except StoreError as error:
+            group.finish(Unavailable(f"the store went away before it answered: {error}"))
+            raise
+        finally:
+            self._waiting_bytes -= group.size
+        refused = _refusal(answer)
+        group.finish(Unavailable(f"the store refused the append: {refused}") if refused else None)
+        if self._clock == "log" and not refused:
+            self._note(group, answer)
+
+    def _entries(self, group: Group) -> Iterable[bytes]:
+        append = self._append_wall if self._clock == "wall" else self._append_log
+        for (partition, history), draft in group.drafts.items():
+            fields = draft.encode(self._fingerprint, history=history), draft.encode_raw()
+            accepted = len(draft) - len(draft.joins)  # the row that carries a join is not an event
+            yield from append(partition, draft, fields, accepted)
+
+    @staticmethod
+    def _append_wall(partition: int, _: Draft, fields: tuple[bytes, bytes], accepted: int) -> Iterable[bytes]:
+        yield pack("XADD", keys.log(partition), "*", "e", fields[0], "r", fields[1])
+        yield pack("HINCRBY", keys.counts(partition), "accepted", accepted)
+
+    def _append_log(self, partition: int, draft: Draft, fields: tuple[bytes, bytes], accepted: int) -> Iterable[bytes]:
+        ms = max(*draft.ts, self._last.get(partition, 0))
+        names = keys.log(partition), keys.counts(partition)
+        yield pack("EVALSHA", self._script, 2, *names, ms, *fields, accepted)
+
+    def _note(self, group: Group, ids: list[bytes]) -> None:
+        for (partition, _), entry_id in zip(group.drafts, ids, strict=False):
+            self._last[partition] = int(entry_id.partition(b"-")[0])
+
+    async def _watch_memory(self) -> None:
+        """Asks once a second whether there is less room than ingest must leave to the engine."""
+        connection: Connection | None = None
+        while True:
+            with contextlib.suppress(StoreError):  # the appender itself says that the store is gone
+                connection = connection or await dial(self._settings)
+                try:
+                    self._full = _fullness(await connection.call([pack("INFO", "memory")]), self._settings.memory_limit)
+                except StoreError:
+                    connection = None
+            await asyncio.sleep(1)
+
+
+def _unknown(group: Group) -> list[bytes]:
+    return [pack("HINCRBY", keys.UNKNOWN, name, count) for name, count in group.unknown.items()]
+
+
+def _refusal(answer: Any) -> Refused | None:
+    """What is wrong with EXEC's answer."""
+    if isinstance(answer, Refused):
+        return answer
+    return next((reply for reply in answer if isinstance(reply, Refused)), None)
+
+
+def _fullness(replies: list[Any], limit: float) -> str:
+    if isinstance(replies[0], Refused):
+        return ""  # a server that hides INFO says OOM by itself
+    info = dict(line.split(":", 1) for line in replies[0].decode().splitlines() if ":" in line)
+    used, most = int(info.get("used_memory", 0)), int(info.get("maxmemory", 0))
+    if not most or used < limit * most:
+        return ""
+    return f"the store holds {used} of {most} bytes, events are taken below {limit:.0%}"

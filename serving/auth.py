@@ -1,0 +1,61 @@
+"""Who is asking: the write key, as Basic auth's user name, names an organisation."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import time
+from collections.abc import Callable
+
+from feature_repo import keys
+from flows.resp import pack
+from serving.connection import Client
+from serving.errors import ApiError, unauthorised
+
+FRESH = 1.0  # seconds for which a key once looked up is believed
+MAX_CACHED = 10_000
+
+
+def basic_user(header: bytes) -> str:
+    """The user name in `Authorization: Basic`. Raises ApiError 401."""
+    scheme, _, encoded = header.partition(b" ")
+    if scheme.lower() != b"basic":
+        raise unauthorised("expected Basic auth with the write key as user name and an empty password")
+    try:
+        return base64.b64decode(encoded, validate=True).decode().partition(":")[0]
+    except (binascii.Error, UnicodeDecodeError):
+        raise unauthorised("expected base64 of `<write key>:` after Basic") from None
+
+
+class Auth:
+    """Looks keys up in the store, and remembers each answer for a second."""
+
+    def __init__(self, client: Client, clock: Callable[[], float] = time.monotonic) -> None:
+        self._client, self._clock = client, clock
+        self._by_header: dict[bytes, tuple[float, bytes]] = {}
+
+    def remembered(self, header: bytes) -> bytes | None:
+        """The organisation that this header was found to name less than a second ago."""
+        found = self._by_header.get(header)
+        return found[1] if found and found[0] > self._clock() else None
+
+    async def organisation(self, header: bytes) -> bytes:
+        """The organisation of an `Authorization` header. Raises ApiError 401, StoreError."""
+        if not header:
+            raise unauthorised("a write key is needed: send it as the user name of Basic auth")
+        if (known := self.remembered(header)) is not None:
+            return known
+        organisation = await self.of_key(basic_user(header))
+        if len(self._by_header) >= MAX_CACHED:
+            self._by_header.clear()
+        self._by_header[header] = (self._clock() + FRESH, organisation)
+        return organisation
+
+    async def of_key(self, key: str) -> bytes:
+        """The organisation of a write key. Raises ApiError 401 or 500, StoreError."""
+        (organisation,) = await self._client.call(pack("HGET", keys.KEYS, key.encode()))
+        if organisation is None:
+            raise unauthorised("this write key is not known")
+        if not organisation or b"/" in organisation:
+            raise ApiError(500, "the organisation of this write key has no name or one with a slash in it")
+        return bytes(organisation)

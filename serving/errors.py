@@ -1,0 +1,115 @@
+"""Every error as RFC 9457 problem details that name the field, and one way to send any response."""
+
+from __future__ import annotations
+
+import http
+import logging
+import re
+from typing import cast
+
+import msgspec
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.types import Send
+
+from flows.resp import StoreError
+from serving.messages import Problem, RejectedItem
+
+log = logging.getLogger("telltale.api")
+
+JSON = b"application/json"
+PROBLEM = b"application/problem+json"
+MAX_SHOWN = 200  # characters of somebody's input in a message
+_PATH = re.compile(r"^(.*?)(?: - at `\$\.?(.*)`)?$", re.DOTALL)
+_MISSING = re.compile(r"missing required field `(.+)`")
+
+
+class ApiError(Exception):
+    """A request that cannot be answered as asked; becomes a problem."""
+
+    def __init__(
+        self,
+        status: int,
+        detail: str,
+        field: str | None = None,
+        *,
+        headers: tuple[tuple[bytes, bytes], ...] = (),
+        rejected: list[RejectedItem] | None = None,
+    ) -> None:
+        super().__init__(detail)
+        self.status, self.detail, self.field = status, detail[:1000], field
+        self.headers, self.rejected = headers, rejected or []
+
+    @property
+    def body(self) -> bytes:
+        title = http.HTTPStatus(self.status).phrase
+        problem = Problem(type="about:blank", title=title, status=self.status, detail=self.detail, field=self.field)
+        problem.rejected = self.rejected
+        return msgspec.json.encode(problem)
+
+
+def unauthorised(detail: str) -> ApiError:
+    return ApiError(401, detail, "Authorization", headers=((b"www-authenticate", b'Basic realm="write key"'),))
+
+
+def unavailable(detail: str, seconds: int = 1) -> ApiError:
+    return ApiError(503, detail, headers=((b"retry-after", b"%d" % seconds),))
+
+
+def too_large(detail: str, field: str) -> ApiError:
+    """Closes the connection too, so that nobody sends the rest."""
+    return ApiError(413, detail, field, headers=((b"connection", b"close"),))
+
+
+def located(error: Exception) -> tuple[str, str]:
+    """(field, what is wrong with it) of what msgspec says."""
+    found = _PATH.match(str(error))
+    detail, path = (found[1], found[2] or "") if found else (str(error), "")
+    missing = _MISSING.search(detail)
+    return ".".join(filter(None, (path, missing[1] if missing else ""))) or "body", detail[:MAX_SHOWN]
+
+
+async def reply(send: Send, status: int, body: bytes, kind: bytes, *more: tuple[bytes, bytes]) -> None:
+    headers = [(b"content-type", kind), (b"content-length", b"%d" % len(body)), *more]
+    await send({"type": "http.response.start", "status": status, "headers": headers})
+    await send({"type": "http.response.body", "body": body})
+
+
+async def reply_error(send: Send, error: ApiError, *more: tuple[bytes, bytes]) -> None:
+    await reply(send, error.status, error.body, PROBLEM, *error.headers, *more)
+
+
+def as_response(error: ApiError) -> Response:
+    headers = {name.decode(): value.decode() for name, value in error.headers}
+    return Response(error.body, error.status, headers, PROBLEM.decode())
+
+
+def json_response(value: object, status: int = 200) -> Response:
+    """A Struct as JSON."""
+    return Response(msgspec.json.encode(value), status, media_type=JSON.decode())
+
+
+def _api(request: Request, error: Exception) -> Response:
+    return as_response(cast(ApiError, error))
+
+
+def _http(request: Request, error: Exception) -> Response:
+    error = cast(HTTPException, error)
+    where = f"{request.method} {request.url.path[:MAX_SHOWN]}"
+    detail = {404: f"there is no {where}", 405: f"{where}: another method is expected"}.get(error.status_code)
+    field = {404: "path", 405: "method"}.get(error.status_code)
+    headers = tuple((k.encode(), v.encode()) for k, v in (error.headers or {}).items())
+    return as_response(ApiError(error.status_code, detail or error.detail, field, headers=headers))
+
+
+def _store(request: Request, error: Exception) -> Response:
+    return as_response(unavailable(f"the store is not reachable: {error}"))
+
+
+def _fault(request: Request, error: Exception) -> Response:
+    log.error("%s %s failed", request.method, request.url.path, exc_info=error)
+    return as_response(ApiError(500, "this is a fault of ours; the log of the API says more"))
+
+
+handlers = {ApiError: _api, HTTPException: _http, StoreError: _store, Exception: _fault}

@@ -1,0 +1,65 @@
+"""Whether the process is up (/healthz), and whether the whole path is (/readyz)."""
+
+from __future__ import annotations
+
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from feature_repo import keys
+from flows.partition import entry_id
+from flows.resp import StoreError, pack
+from serving import api
+from serving.errors import json_response
+from serving.messages import Check
+
+# Ids of the newest entry ever, and of the oldest one behind a position; entries themselves stay in the store.
+LOG_ENDS = """
+local newest, waiting = '0-0', false
+if redis.call('EXISTS', KEYS[1]) == 1 then
+  local info = redis.call('XINFO', 'STREAM', KEYS[1])
+  for i = 1, #info, 2 do
+    if info[i] == 'last-generated-id' then newest = info[i + 1] end
+  end
+  local found = redis.call('XRANGE', KEYS[1], '(' .. (redis.call('GET', KEYS[2]) or '0-0'), '+', 'COUNT', 1)
+  if found[1] then waiting = found[1][1] end
+end
+return {newest, waiting}
+"""
+
+
+def log_ends(partition: int) -> bytes:
+    """Command: [id of the log's newest entry, id of the oldest one that the engine has not worked, or nil]."""
+    return pack("EVAL", LOG_ENDS, 2, keys.log(partition), keys.position(partition))
+
+
+async def healthz(request: Request) -> Response:
+    """Says that the process answers."""
+    return json_response(Check("ok"))
+
+
+async def readyz(request: Request) -> Response:
+    """Says what is in the way of events becoming features; 503 when anything is."""
+    try:
+        problems = await _problems(api.of(request))
+    except StoreError as error:
+        problems = [f"the store is not reachable: {error}"]
+    return json_response(Check("not ready" if problems else "ok", problems), 503 if problems else 200)
+
+
+async def _problems(parts: api.Api) -> list[str]:
+    partitions = range(parts.store.partitions)
+    ends = await parts.client.call(*(log_ends(p) for p in partitions))
+    positions = await parts.client.call(*(pack("GET", keys.position(p)) for p in partitions))
+    leases = await parts.client.call(*(pack("EXISTS", keys.lease(p)) for p in partitions))
+    found = [parts.appender.refusal] if parts.appender.refusal else []
+    found += [
+        f"the log of partition {p} ends at {newest.decode()}, before the position {position.decode()} that state has"
+        for p, ((newest, _), position) in enumerate(zip(ends, positions, strict=True))
+        if position and entry_id(newest) < entry_id(position)
+    ]
+    idle = [p for p in partitions if not leases[p]]
+    return [*found, f"no engine works partitions {', '.join(map(str, idle))}"] if idle else found
+
+
+routes = [Route("/healthz", healthz), Route("/readyz", readyz)]

@@ -1,0 +1,156 @@
+"""/metrics in Prometheus' text format (https://prometheus.io/docs/instrumenting/exposition_formats/).
+
+Counts and positions are read in one transaction, so that
+accepted = processed + duplicate + unknown + late + quarantined + lag holds at every reading.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import msgspec
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from feature_repo import keys
+from flows.partition import entry_id
+from flows.progress import OUTCOMES
+from flows.resp import pack
+from serving import api
+from serving.front import BUCKETS, Requests
+from serving.health import log_ends
+
+TEXT = "text/plain; version=0.0.4; charset=utf-8"
+Labels = dict[str, Any]
+
+
+class Metric(msgspec.Struct):
+    """One metric and its series; `samples`: (suffix of the name, labels, value)."""
+
+    name: str
+    kind: str
+    help: str
+    samples: list[tuple[str, Labels, float]]
+
+    def lines(self) -> Iterator[str]:
+        yield f"# HELP {self.name} {self.help}"
+        yield f"# TYPE {self.name} {self.kind}"
+        for suffix, labels, value in self.samples:
+            yield f"{self.name}{suffix}{_labels(labels)} {value!r}"
+
+
+class Reading(msgspec.Struct):
+    """One partition at one moment: its counts, and the ids of its log's newest and oldest waiting entry."""
+
+    counts: dict[str, int]
+    newest: bytes
+    waiting: bytes | None
+
+    @property
+    def lag(self) -> int:
+        return self.counts.get("accepted", 0) - sum(self.counts.get(name, 0) for name in OUTCOMES)
+
+    def lag_seconds(self, now_ms: int | None) -> float:
+        """How long the oldest waiting entry waits, by the store's clock; by the log's where `now_ms` is None."""
+        if self.waiting is None:
+            return 0.0
+        now = entry_id(self.newest).ms if now_ms is None else now_ms
+        return max(now - entry_id(self.waiting).ms, 0) / 1000
+
+
+async def metrics(request: Request) -> Response:
+    parts = api.of(request)
+    readings, gauges, now = await _read(parts)
+    wall = now if parts.store.clock == "wall" else None
+    found = [
+        *_events(readings),
+        _partitioned("telltale_events_lag", "events accepted and not yet worked", [r.lag for r in readings]),
+        _partitioned(
+            "telltale_lag_seconds", "age of the oldest entry that waits", [r.lag_seconds(wall) for r in readings]
+        ),
+        *_engine(gauges),
+        *_requests(request.app.state.requests),
+        Metric("telltale_api_uptime_seconds", "gauge", "since the API started", [
+            ("", {}, time.monotonic() - parts.started)
+        ]),
+    ]  # fmt: skip
+    return Response("\n".join(line for metric in found for line in metric.lines()) + "\n", media_type=TEXT)
+
+
+async def _read(parts: api.Api) -> tuple[list[Reading], dict[str, float], int]:
+    """(partitions, what the engine said of itself, the store's time in ms), all of one moment."""
+    partitions = range(parts.store.partitions)
+    commands = [command for p in partitions for command in (pack("HGETALL", keys.counts(p)), log_ends(p))]
+    commands += [pack("HGETALL", keys.GAUGES), pack("TIME")]
+    answer = (await parts.client.call(pack("MULTI"), *commands, pack("EXEC")))[-1]
+    *pairs, gauges, (seconds, micros) = answer
+    readings = [
+        Reading({name.decode(): int(value) for name, value in _pairs(counts)}, newest, waiting)
+        for counts, (newest, waiting) in zip(pairs[::2], pairs[1::2], strict=True)
+    ]
+    said = {name.decode(): float(value) for name, value in _pairs(gauges)}
+    return readings, said, int(seconds) * 1000 + int(micros) // 1000
+
+
+def _pairs(flat: list[bytes]) -> Iterable[tuple[bytes, bytes]]:
+    return zip(flat[::2], flat[1::2], strict=True)
+
+
+def _partitioned(name: str, meaning: str, values: Iterable[float], kind: str = "gauge") -> Metric:
+    return Metric(name, kind, meaning, [("", {"partition": p}, value) for p, value in enumerate(values)])
+
+
+def _events(readings: list[Reading]) -> list[Metric]:
+    return [
+        _partitioned(
+            f"telltale_events_{name}_total",
+            f"events {name} since the store was created",
+            [r.counts.get(name, 0) for r in readings],
+            "counter",
+        )
+        for name in ("accepted", *OUTCOMES)
+    ]
+
+
+def _engine(gauges: dict[str, float]) -> list[Metric]:
+    """`name` or `name:what` in the store becomes telltale_engine_name{what="..."}."""
+    found: dict[str, Metric] = {}
+    for field, value in sorted(gauges.items()):
+        name, _, what = field.partition(":")
+        kind = "counter" if name.endswith("_total") else "gauge"
+        metric = found.setdefault(name, Metric(f"telltale_engine_{name}", kind, f"{name}, said by the engine", []))
+        metric.samples.append(("", {"what": what} if what else {}, value))
+    return list(found.values())
+
+
+def _requests(requests: Requests) -> list[Metric]:
+    answered = [("", {"route": r, "status": s}, float(n)) for (r, s), n in sorted(requests.answered.items())]
+    seconds = [sample for route in sorted(requests.buckets) for sample in _histogram(requests, route)]
+    return [
+        Metric("telltale_api_requests_total", "counter", "requests answered", answered),
+        Metric("telltale_api_request_seconds", "histogram", "from the headers to the end of the answer", seconds),
+    ]
+
+
+def _histogram(requests: Requests, route: str) -> Iterator[tuple[str, Labels, float]]:
+    below = 0
+    for limit, count in zip((*BUCKETS, "+Inf"), requests.buckets[route], strict=True):
+        below += count
+        yield "_bucket", {"route": route, "le": limit}, below
+    yield "_sum", {"route": route}, requests.seconds[route]
+    yield "_count", {"route": route}, below
+
+
+def _labels(labels: Labels) -> str:
+    inside = ",".join(f'{name}="{_escaped(str(value))}"' for name, value in labels.items())
+    return f"{{{inside}}}" if inside else ""
+
+
+def _escaped(text: str) -> str:
+    return text.replace("\\", r"\\").replace('"', r"\"").replace("\n", r"\n")
+
+
+routes = [Route("/metrics", metrics)]
