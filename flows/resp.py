@@ -115,7 +115,7 @@ def _dial(address: Address, timeout: float | None) -> socket.socket:
     try:
         return _unix(address.path, timeout) if address.path else _tcp(address, timeout)
     except OSError as error:
-        raise Lost(f"no Redis or Valkey at {address}: {error}") from error
+        raise Lost(f"cannot connect to {address}: {error}") from error
 
 
 def _unix(path: str, timeout: float | None) -> socket.socket:

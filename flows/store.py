@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+from contextlib import closing
 from typing import Literal, cast
 from urllib.parse import unquote, urlsplit
 
@@ -12,7 +13,7 @@ import redis
 from feature_repo import keys
 from feature_repo.settings import Settings
 from flows.embedded import Embedded, embedded, where
-from flows.resp import Address, Connection, StoreError
+from flows.resp import Address, Connection, StoreError, pack
 
 __all__ = [
     "Embedded",
@@ -80,14 +81,13 @@ def dial(settings: Settings, timeout: float | None = 30.0) -> Connection:
 def connect(settings: Settings) -> redis.Redis:
     """The ordinary client (bytes in, bytes out), once it has answered. Raises StoreError."""
     at = address(settings)
-    client = _client(at)
     try:
-        client.ping()
-    except redis.RedisError as error:
-        client.close()
+        with closing(Connection(at, timeout=5.0)) as probe:  # the ordinary client would try for many seconds
+            probe.call(pack("PING"))
+    except StoreError as error:
         missing = f"no Redis or Valkey to be had at {at}" if settings.redis_url else _absent(settings)
         raise StoreError(f"{missing} ({error})") from error
-    return client
+    return _client(at)
 
 
 def _client(at: Address) -> redis.Redis:
