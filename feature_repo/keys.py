@@ -58,3 +58,8 @@ def seen_minutes(partition: int) -> str:
 def slice_of(partition: int, minute: int) -> str:
     """Set: user ids to refresh at that minute of the day."""
     return f"tt:{{{partition}}}:slice:{minute}"
+
+
+def tick(partition: int) -> str:
+    """The last minute (since 1970) whose slice was refreshed."""
+    return f"tt:{{{partition}}}:tick"

@@ -27,7 +27,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     models: str = ""  # directory of models; empty: the ones that ship
     cache_users: int = 1_000_000  # people that the engine keeps in memory
     dedup_hours: int = 24  # how long a messageId is remembered
-    dedup_ids: int = 50_000_000  # how many, at most; 12 bytes each
+    dedup_ids: int = 8_000_000  # how many at most; some 20 bytes each
     memory_limit: float = 0.7  # share of Redis' maxmemory at which ingest answers 503
     cooldown_days: int = 30  # between two alerts of one type for one person
     lake_seconds: int = 30  # how long the lake may wait to fill a file

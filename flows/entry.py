@@ -143,12 +143,12 @@ def _ends(names: Sequence[bytes]) -> Array:
     return np.cumsum(np.fromiter(map(len, names), np.uint32, len(names)), dtype=np.uint32)
 
 
-def tick(first_minute: int, last_minute: int) -> bytes:
+def tick(first_minute: int, last_minute: int, *, history: bool = False) -> bytes:
     """A tick's field `e`: the slices of these minutes since 1970, both included, are due."""
     draft = Draft()
     for minute in (first_minute, last_minute):
         draft.add(0, b"", 0, minute)
-    return draft.encode(0, kind=Kind.TICK)
+    return draft.encode(0, history=history, kind=Kind.TICK)
 
 
 def decode(field: bytes) -> Entry:

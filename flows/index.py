@@ -11,6 +11,8 @@ import numpy as np
 
 Array = np.ndarray[Any, Any]
 _EMPTY, _GONE = -1, -2
+_GONE_ID = np.uint64(1)  # no message has this identity
+_SMALLEST = 1 << 16  # ids of the first generation
 
 
 def _size(capacity: int) -> int:
@@ -77,8 +79,8 @@ class _Generation:
     """A set of identities, each with the minute in which it came."""
 
     def __init__(self, capacity: int) -> None:
-        size = _size(capacity * 3 // 4)
-        self.capacity = min(capacity, size * 3 // 4)
+        size = _size(capacity * 2 // 3)
+        self.capacity = capacity
         self.keys = np.zeros(size, np.uint64)
         self.minute = np.zeros(size, np.uint32)
         self.count = 0
@@ -122,53 +124,55 @@ class _Generation:
 
 
 class Seen:
-    """Message identities of the last `horizon` minutes, at most `capacity` of them (two generations).
+    """Message identities of the last `horizon` minutes, at most `capacity` of them.
 
-    When a generation is full the older one is dropped and the horizon is shorter than asked:
-    `shortened_to` says since which minute everything is remembered.
+    They are kept in generations, each twice as large as the one before up to a quarter of the capacity, so
+    that a quiet store needs little memory and nothing is ever copied. When there is no room the oldest
+    generation goes and the horizon is shorter than asked: `shortened_to` is the minute since which
+    everything is remembered.
     """
 
     def __init__(self, capacity: int, horizon: int) -> None:
         self.horizon = horizon
         self.capacity = capacity
         self.shortened_to = 0
-        self._new, self._old = _Generation(capacity // 2), _Generation(16)
+        self._generations = [_Generation(min(_SMALLEST, max(capacity // 4, 16)))]
 
     def __len__(self) -> int:
-        return self._new.count + self._old.count
+        return sum(g.count for g in self._generations)
 
     def first(self, ids: Array, minutes: Array) -> Array:
         """Remember identities; True where one was not seen in the horizon before its minute, nor earlier in `ids`.
 
-        ids: uint64 (n,), never 0; minutes: int64 (n,), since 1970, not falling.
+        ids: uint64 (n,), none of them 0 or 1; minutes: int64 (n,), since 1970.
         """
         if not len(ids):
             return np.zeros(0, bool)
-        if self._new.count + len(ids) > self._new.capacity:
-            self._turn(len(ids))
-        known = self._recent(self._old, ids, minutes) | self._recent(self._new, ids, minutes)
+        newest = self._generations[-1]
+        if newest.count + len(ids) > newest.capacity:
+            self._turn(len(ids), int(minutes.max()))
+        known = np.zeros(len(ids), bool)
+        for generation in self._generations:
+            known |= self._recent(generation, ids, minutes)
         fresh = np.flatnonzero(~known)
-        repeats = self._new.add(ids[fresh], minutes[fresh])
-        return self._mark(len(ids), fresh[~repeats])
+        repeats = self._generations[-1].add(ids[fresh], minutes[fresh])
+        known[fresh[repeats]] = True
+        return ~known
 
     def _recent(self, generation: _Generation, ids: Array, minutes: Array) -> Array:
-        """Which are there and young enough; one that is too old is made young again, since it counts anew."""
+        """Which are there and young enough; one that is too old makes way, since it counts anew."""
         slots = generation.find(ids)
         there = np.flatnonzero(slots >= 0)
         young = generation.minute[slots[there]] + self.horizon >= minutes[there]
-        stale = there[~young]
-        generation.keys[slots[stale]] = np.uint64(1)  # a tombstone: no message has identity 1
+        generation.keys[slots[there[~young]]] = _GONE_ID
         out = np.zeros(len(ids), bool)
         out[there[young]] = True
         return out
 
-    def _turn(self, coming: int) -> None:
-        if self._old.count:
-            self.shortened_to = max(self.shortened_to, self._old.newest)
-        self._old, self._new = self._new, _Generation(max(self.capacity // 2, coming))
-
-    @staticmethod
-    def _mark(n: int, at: Array) -> Array:
-        out = np.zeros(n, bool)
-        out[at] = True
-        return out
+    def _turn(self, coming: int, minute: int) -> None:
+        """Begin a generation; let go of those past the horizon, and of the oldest while there is no room."""
+        kept = [g for g in self._generations if g.newest + self.horizon >= minute]
+        size = max(coming, min(2 * self._generations[-1].capacity, max(self.capacity // 4, 16)))
+        while kept and sum(g.capacity for g in kept) + size > self.capacity:
+            self.shortened_to = max(self.shortened_to, kept.pop(0).newest + 1)
+        self._generations = [*kept, _Generation(size)]

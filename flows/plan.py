@@ -165,7 +165,7 @@ class Plan:
     @property
     def fingerprint(self) -> int:
         """32 bits over the layout."""
-        return xxhash.xxh32_intdigest("\n".join(self.slots))
+        return xxhash.xxh32_intdigest("\n".join(self.slots).encode())
 
 
 _KINDS = ("sum", "days", "first", "moment")

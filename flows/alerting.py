@@ -1,0 +1,145 @@
+"""The dataflow that notices: log -> windows -> features -> scores -> alerts -> store.
+
+Run by `python -m flows.alerting`. Every step is a method that knows nothing of Bytewax.
+"""
+
+from __future__ import annotations
+
+import gc
+import logging
+import sys
+import time
+
+import bytewax.operators as op
+import redis
+from bytewax.dataflow import Dataflow
+from bytewax.inputs import DynamicSource, StatelessSourcePartition
+from bytewax.outputs import DynamicSink, StatelessSinkPartition
+
+from feature_repo import settings as settings_
+from feature_repo import vocabulary as vocabulary_
+from feature_repo.settings import Settings
+from feature_repo.vocabulary import Vocabulary
+from flows import running
+from flows.engine import Engine, Evaluated
+from flows.housekeeping import Housekeeping
+from flows.partition import Fenced, LogBehind
+from flows.resp import StoreError
+from flows.store import connect, dial, open_store
+from flows.streams import Read
+from onnx_models import registry
+from onnx_models.session import Model
+
+_log = logging.getLogger(__name__)
+
+
+def dataflow(engine: Engine, keeping: Housekeeping) -> Dataflow:
+    """The whole way of an event, top to bottom."""
+    flow = Dataflow("alerting")
+    entries = op.input("log", flow, Log(engine, keeping))
+    # list[Read]: what has come, of all partitions
+    counted = op.map("windows", entries, engine.count)
+    # list[Read]: the same, now in the table
+    due = op.flat_map("conflate", counted, engine.conflate)
+    # list[Progress]: partitions to write, once the write before is through
+    evaluated = op.map("features", due, engine.evaluate)
+    # Evaluated: who changed, and their features
+    scored = op.map("scores", evaluated, engine.score)
+    # Evaluated: with each model's scores
+    decided = op.map("episodes", scored, engine.decide)
+    # Evaluated: with the alerts that opened
+    op.output("store", decided, Store(engine))
+    return flow
+
+
+class _LogPartition(StatelessSourcePartition[list[Read]]):
+    def __init__(self, engine: Engine, keeping: Housekeeping) -> None:
+        self._engine, self._keeping = engine, keeping
+
+    def next_batch(self) -> list[list[Read]]:
+        if running.stopping.is_set():
+            raise StopIteration
+        if self._keeping.failed:
+            raise self._keeping.failed
+        return [self._engine.read()]
+
+
+class Log(DynamicSource[list[Read]]):
+    """All partitions of this worker as one source: a micro-batch spans them all."""
+
+    def __init__(self, engine: Engine, keeping: Housekeeping) -> None:
+        self._engine, self._keeping = engine, keeping
+
+    def build(self, step_id: str, worker_index: int, worker_count: int) -> _LogPartition:
+        return _LogPartition(self._engine, self._keeping)
+
+
+class _StorePartition(StatelessSinkPartition[Evaluated]):
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+
+    def write_batch(self, items: list[Evaluated]) -> None:
+        for item in items:
+            self._engine.write(item)
+
+    def close(self) -> None:
+        """Nothing: the engine is closed by whoever made it."""
+
+
+class Store(DynamicSink[Evaluated]):
+    """One transaction a partition."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+
+    def build(self, step_id: str, worker_index: int, worker_count: int) -> _StorePartition:
+        return _StorePartition(self._engine)
+
+
+def models(vocabulary: Vocabulary, settings: Settings) -> dict[str, Model]:
+    """The verified models of the services that may alert; one that is missing is named and left out."""
+    found = {}
+    for service in vocabulary.services:
+        if service.alert:
+            try:
+                found[service.name] = registry.newest(service.name, settings.models, service.features)
+            except registry.NoModel as error:
+                _log.warning("no alerts of type %s: %s", service.alert, error)
+    return found
+
+
+def run(settings: Settings, vocabulary: Vocabulary) -> None:
+    """One life of the engine: from the committed positions until stopped. Raises StoreError."""
+    client = connect(settings)
+    engine = Engine(
+        vocabulary, settings, open_store(client), client, lambda: dial(settings), models(vocabulary, settings)
+    )
+    keeping = Housekeeping(engine, connect(settings), dial(settings))
+    gc.collect()
+    gc.freeze()
+    try:
+        running.run(dataflow(engine, keeping))
+        engine.close()
+    finally:
+        keeping.stop()
+
+
+def main() -> int:
+    """Runs until SIGTERM; goes on when the store is back after it was gone."""
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
+    settings = settings_.load()
+    vocabulary = vocabulary_.load(settings.feature_repo)
+    while not running.stopping.is_set():
+        try:
+            run(settings, vocabulary)
+        except (Fenced, LogBehind) as error:
+            _log.error("%s", error)
+            return 1
+        except (StoreError, redis.RedisError) as error:
+            _log.warning("%s; trying again", error)
+            time.sleep(0.3)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

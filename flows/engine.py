@@ -1,0 +1,469 @@
+"""The engine: one micro-batch at a time from the log to the store. Plain methods, joined by `alerting.py`.
+
+It owns partitions; what it knows of people is a cache. Everything it writes for a partition goes in one
+transaction with the position, so it may die at any moment and another goes on from there.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections import deque
+from collections.abc import Callable, Iterable
+from contextlib import contextmanager
+from typing import Any
+
+import msgspec
+import numpy as np
+import redis
+
+from feature_repo import keys
+from feature_repo.declare import Array
+from feature_repo.settings import Settings
+from feature_repo.vocabulary import SILENT, UNKNOWN, Vocabulary
+from flows import episodes
+from flows.alert import encode as encode_alert
+from flows.batch import Batch, gather
+from flows.codebooks import Codebooks
+from flows.entry import Draft, Entry, Kind, unpack_raw
+from flows.index import Seen
+from flows.partition import Partition
+from flows.people import People
+from flows.plan import Plan
+from flows.progress import Dead, Progress
+from flows.resp import Connection, pack
+from flows.state import Layouts, identity
+from flows.store import Store
+from flows.streams import LogReader, Read, append
+from flows.writer import Commands, FeatureBytes, Job, Writer, hot_states
+from onnx_models.session import Model
+
+_log = logging.getLogger(__name__)
+IDLE_MS = 5  # how long a read waits when there is nothing to do
+BUSY_S = 0.002  # how long it waits for a write under way before it reads on
+
+
+class Written(msgspec.Struct):
+    """Where one partition's feature commands stand among its replies, whose they are, and whether whole before."""
+
+    at: int
+    rows: Array
+    known: Array
+
+
+class Evaluated(msgspec.Struct):
+    """People about to be written: table rows sorted by partition, features float64 (n, features)."""
+
+    progress: list[Progress]
+    rows: Array
+    features: Array
+    scores: dict[str, tuple[Array, Array]] = {}
+    alerts: dict[int, list[bytes]] = {}
+
+
+class Engine:
+    """All partitions of one worker."""
+
+    def __init__(
+        self,
+        vocabulary: Vocabulary,
+        settings: Settings,
+        store: Store,
+        client: redis.Redis,
+        dial: Callable[[], Connection],
+        models: dict[str, Model],
+        partitions: Iterable[int] | None = None,
+        owner: str = "engine",
+    ) -> None:
+        self.plan = Plan(vocabulary)
+        self.settings, self.store, self.client, self.models = settings, store, client, models
+        layouts = Layouts(self.plan, client)
+        layouts.register()
+        self._layouts = layouts
+        self._codebooks = Codebooks(vocabulary, client)
+        numbers = range(store.partitions) if partitions is None else partitions
+        self.partitions = {p: Partition(p, client, dial(), owner) for p in numbers}
+        self.reader = LogReader(dial(), {p: part.position for p, part in self.partitions.items()})
+        self._lookups = dial()
+        self.people = People(self.plan, layouts, self._lookups, settings.cache_users)
+        self.seen = Seen(settings.dedup_ids, settings.dedup_hours * 60)
+        self._minutes: dict[int, deque[int]] = {p: self._recall(p) for p in self.partitions}
+        self.writer = Writer()
+        self._feature_bytes = FeatureBytes(vocabulary)
+        self._progress: dict[int, Progress] = {}
+        self._inputs = {
+            s.name: [vocabulary.feature_index[f] for f in s.features] for s in self.plan.alerts if s.name in models
+        }
+        self._windows = {s.name: s.window for s in vocabulary.signals}
+        self.stage_seconds: dict[str, float] = {}
+        self.written_users = self.events = 0
+        self.clock_ms = 0
+        self.history = False
+
+    # -- read
+
+    def read(self) -> list[Read]:
+        """What has come. Waits a little when there is nothing to write either."""
+        pending = bool(self._progress)
+        if pending and not self.writer.ready(BUSY_S):
+            return self.reader.read(0)
+        return self.reader.read(0 if pending else IDLE_MS)
+
+    # -- count
+
+    def count(self, reads: list[Read]) -> list[Read]:
+        """Count what was read: events together, and what passes from one person to another in between."""
+        with self._stage("count"):
+            events: list[Read] = []
+            for read in reads:
+                if self._is_readable(read) and read.entry and read.entry.kind == Kind.EVENTS:
+                    events.append(read)
+                else:
+                    self._count_events(events)
+                    events = []
+                    self._count_other(read)
+            self._count_events(events)
+            for read in reads:
+                self._of(read.partition).position = read.id
+        return reads
+
+    def _is_readable(self, read: Read) -> bool:
+        entry = read.entry
+        if entry and entry.kind == Kind.EVENTS and not self._codebooks.knows(entry.fingerprint):
+            read.error, read.entry = f"no codebook for vocabulary {entry.fingerprint}", None
+        return read.entry is not None
+
+    def _count_other(self, read: Read) -> None:
+        if read.entry is None:
+            self._set_aside(read)
+        elif read.entry.kind == Kind.TICK:
+            self._tick(read, read.entry)
+        else:
+            self._absorb(read, read.entry)
+
+    def _set_aside(self, read: Read) -> None:
+        raw = read.fields.get(b"r")
+        progress = self._of(read.partition)
+        progress.counts["quarantined"] += len(unpack_raw(raw)) if raw else 0
+        progress.dead.append(Dead(read.id, read.error, read.fields))
+        _log.error("partition %d, entry %s set aside: %s", read.partition, read.id.decode(), read.error)
+
+    def _count_events(self, reads: list[Read]) -> None:
+        if not reads:
+            return
+        batch = gather(reads, self._codebooks.maps)
+        if not len(batch):
+            return
+        self.events += len(batch)
+        self.clock_ms = max(self.clock_ms, int(batch.now.max()))
+        self.history = bool(batch.muted[-1])
+        first = self._first(batch)
+        at = np.flatnonzero(first & batch.touches())
+        self._make_room(len(at))
+        rows = self.people.find(batch.uid[at], batch.partition[at], lambda i: batch.name(int(at[i])))
+        late = np.zeros(len(batch), bool)
+        late[at] = self.people.table.apply(rows, batch.code[at], batch.value[at], batch.ts[at], batch.now[at])
+        late &= batch.code != SILENT
+        row_of = np.full(len(batch), -1)
+        row_of[at] = rows
+        self._traits(batch, row_of)
+        self._joins(batch, row_of)
+        self.people.mark(rows, batch.muted[at])
+        self._tally(batch, first, late)
+
+    def _first(self, batch: Batch) -> Array:
+        """Which events are no duplicates; remembers them."""
+        external = np.flatnonzero(~batch.internal)
+        message, minute = batch.message[external], batch.minute[external]
+        fresh = self.seen.first(message, minute)
+        first = np.ones(len(batch), bool)
+        first[external] = fresh
+        partition = batch.partition[external]
+        for p in np.unique(partition).tolist():
+            mine = fresh & (partition == p)
+            self._of(p).remember(message[mine], minute[mine])
+        return first
+
+    def _tally(self, batch: Batch, first: Array, late: Array) -> None:
+        external = ~batch.internal
+        unknown = first & (batch.code == UNKNOWN)
+        masks = {
+            "duplicate": ~first,
+            "unknown": unknown,
+            "late": late,
+            "processed": first & ~unknown & ~late,
+        }
+        for name, mask in masks.items():
+            counts = np.bincount(batch.partition[mask & external], minlength=self.store.partitions)
+            for p in np.flatnonzero(counts).tolist():
+                self._of(p).counts[name] += int(counts[p])
+
+    def _traits(self, batch: Batch, row_of: Array) -> None:
+        for start, entry in zip(batch.starts.tolist(), batch.entries, strict=True):
+            if len(entry.trait_at):
+                at, traits = start + entry.trait_at.astype(np.int64), self._codebooks.traits(entry)
+                there = (row_of[at] >= 0) & (traits >= 0)
+                ts = np.minimum(batch.ts[at], batch.now[at])[there]
+                self.people.table.apply_traits(row_of[at[there]], traits[there], entry.trait_bits[there], ts)
+
+    def _joins(self, batch: Batch, row_of: Array) -> None:
+        for start, entry in zip(batch.starts.tolist(), batch.entries, strict=True):
+            for k, i in enumerate(entry.join_at.tolist()):
+                row = int(row_of[start + i])
+                if row >= 0:
+                    anonymous = self.people.names[row].partition(b"\0")[0]
+                    self.people.names[row] = anonymous + b"\0" + entry.join(k)
+                    self.people.relay[row] = self.people.table.cold_changed[row] = True
+
+    def _absorb(self, read: Read, entry: Entry) -> None:
+        """An anonymous person's history joins the user whom they turned out to be."""
+        hot, _, closed = self._layouts.read([read.fields[b"h"]], [read.fields[b"c"]])
+        self._make_room(1)
+        row = self.people.find(entry.uid, np.array([read.partition]), entry.name)
+        table = self.people.table
+        table.touch(row, np.maximum(read.ms, hot[0, :1]))
+        table.absorb(int(row[0]), hot[0], closed[0])
+        self.people.mark(row, entry.history)
+
+    def _tick(self, read: Read, entry: Entry) -> None:
+        """Time has passed: the people of the due slices are brought up to it."""
+        first, last = entry.ts.tolist()
+        slices = {minute % 1440 for minute in range(first, last + 1)}
+        commands = [pack("SMEMBERS", keys.slice_of(read.partition, s)) for s in slices]
+        self._lookups.send(b"".join(commands))
+        members = [int(uid) for _ in commands for uid in self._lookups.read()]
+        self.clock_ms = max(self.clock_ms, read.ms)
+        self._of(read.partition).tick = last
+        uids = np.array(members, np.int64).view(np.uint64)
+        for low in range(0, len(uids), 4096):
+            self._make_room(4096)
+            rows = self.people.known(uids[low : low + 4096], read.partition)
+            self.people.table.touch(rows, np.full(len(rows), read.ms))
+            self.people.mark(rows, entry.history)
+
+    def _make_room(self, count: int) -> None:
+        if self.people.room() >= count:
+            return
+        while not self.writer.ready(1.0):
+            pass
+        self.people.evict(max(count, self.settings.cache_users // 16))
+
+    def _of(self, partition: int) -> Progress:
+        progress = self._progress.get(partition)
+        if progress is None:
+            progress = self._progress[partition] = Progress(partition)
+            progress.since = time.monotonic()
+            progress.position = self.partitions[partition].position
+        return progress
+
+    def _recall(self, partition: int) -> deque[int]:
+        """Fill the memory of messages with what earlier owners wrote down."""
+        minutes = [int(m) for m in self.client.zrange(keys.seen_minutes(partition), 0, -1)]
+        for minute in minutes:
+            ids = np.frombuffer(self.client.get(keys.seen(partition, minute)) or b"", np.uint64)
+            self.seen.first(ids, np.full(len(ids), minute))
+        return deque(minutes)
+
+    # -- write
+
+    def conflate(self, reads: list[Read]) -> list[list[Progress]]:
+        """What is due: all that changed, once the write before it is through; so hot people are written once."""
+        if not self._progress or not self.writer.ready():
+            return []
+        due = list(self._progress.values())
+        self._progress = {}
+        return [due]
+
+    def evaluate(self, due: list[Progress]) -> Evaluated:
+        """The features of everybody who changed."""
+        with self._stage("features"):
+            rows = np.flatnonzero(self.people.dirty)
+            rows = rows[np.argsort(self.people.partition[rows], kind="stable")]
+            self.people.dirty[rows] = False
+            return Evaluated(due, rows, self.people.table.evaluate(rows))
+
+    def score(self, evaluated: Evaluated) -> Evaluated:
+        """Every model's (raw, calibrated) score of everybody who changed; muted people are not scored."""
+        with self._stage("scores"):
+            loud = ~(self.people.muted[evaluated.rows] | self.people.relay[evaluated.rows])
+            for name, inputs in self._inputs.items():
+                raw, calibrated = np.full((2, len(loud)), np.nan, np.float32)
+                if loud.any():
+                    raw[loud], calibrated[loud] = self.models[name].scores(evaluated.features[loud][:, inputs])
+                evaluated.scores[name] = (raw, calibrated)
+        return evaluated
+
+    def decide(self, evaluated: Evaluated) -> Evaluated:
+        """Open and close episodes; an opened one is an alert."""
+        with self._stage("episodes"):
+            values, rows = self.people.table.values, evaluated.rows
+            for i, service in enumerate(self.plan.alerts):
+                if service.name not in evaluated.scores:
+                    continue
+                opened, open_ = self.plan.episode + 2 * i, self.plan.episode + 2 * i + 1
+                score, threshold = evaluated.scores[service.name][1], self.models[service.name].threshold
+                values[rows[episodes.closes(score, threshold, values[rows, open_])], open_] = 0
+                fires = episodes.fires(
+                    score, threshold, values[rows, opened], values[rows, open_], values[rows, 0],
+                    self.settings.cooldown_days,
+                )  # fmt: skip
+                for at in np.flatnonzero(fires).tolist():
+                    self._open(evaluated, at, i, (opened, open_))
+        return evaluated
+
+    def _open(self, evaluated: Evaluated, at: int, i: int, slots: tuple[int, int]) -> None:
+        row, service = int(evaluated.rows[at]), self.plan.alerts[i]
+        readings = self.people.table.signals(row)
+        if not episodes.confident(readings):
+            return
+        values = self.people.table.values[row]
+        values[slots[0]], values[slots[1]] = values[0], 1
+        raw, calibrated = evaluated.scores[service.name]
+        event_at = int(values[self.plan.last : self.plan.trait].max(initial=0)) or int(values[0])
+        alert = episodes.alert(
+            self.people.names[row],
+            service,
+            self.models[service.name],
+            (float(raw[at]), float(calibrated[at])),
+            evaluated.features[at][self._inputs[service.name]],
+            readings,
+            self._windows,
+            (event_at, int(values[0])),
+        )
+        evaluated.alerts.setdefault(int(self.people.partition[row]), []).append(encode_alert(alert))
+
+    def write(self, evaluated: Evaluated) -> None:
+        """Hand each partition's transaction to the writer."""
+        with self._stage("build"):
+            commands = {progress.partition: Commands() for progress in evaluated.progress}
+            self._pass_on(evaluated, commands)
+            self._states(evaluated, commands)
+            written = self._features(evaluated, commands)
+            self._slices(commands)
+            horizon = self.settings.dedup_hours * 60
+            for progress in evaluated.progress:
+                into = commands[progress.partition]
+                for alert in evaluated.alerts.get(progress.partition, ()):
+                    into.add("XADD", keys.ALERTS, "*", "a", alert)
+                progress.commands(into, self._minutes[progress.partition], horizon)
+            jobs = [self._job(p, commands[p.partition], written.get(p.partition)) for p in evaluated.progress]
+            self.writer.submit(jobs)
+            self.written_users += len(evaluated.rows)
+
+    def _pass_on(self, evaluated: Evaluated, commands: dict[int, Commands]) -> None:
+        """What an identified anonymous person has gathered goes to the user's partition."""
+        people, plan = self.people, self.plan
+        for at in np.flatnonzero(people.relay[evaluated.rows]).tolist():
+            row = int(evaluated.rows[at])
+            values, closed = people.table.values[row], people.table.cold[row]
+            if not (values[plan.today : plan.hot].any() or closed):
+                continue
+            user = people.names[row].partition(b"\0")[2]
+            partition, entry = self._absorption(user, bool(people.muted[row]))
+            hot = self._layouts.head + values[: plan.hot].tobytes()
+            cold = self._layouts.cold(user, closed)
+            into = commands[int(people.partition[row])]
+            fields = ("e", entry, "h", hot, "c", cold)
+            into.add_packed(append(self.store.clock, partition, int(values[0]), *fields))
+            values[1:] = 0
+            people.table.cold[row] = b""
+            people.table.cold_changed[row] = True
+            evaluated.features[at] = people.table.evaluate(np.array([row]))[0]
+
+    def _absorption(self, user: bytes, muted: bool) -> tuple[int, bytes]:
+        uid = identity(self.store, user)
+        draft = Draft()
+        draft.add(uid, user, 0, 0)
+        return uid % self.store.partitions, draft.encode(0, history=muted, kind=Kind.ABSORB)
+
+    def _states(self, evaluated: Evaluated, commands: dict[int, Commands]) -> None:
+        table, people = self.people.table, self.people
+        for p, rows in self._by_partition(evaluated):
+            hot = table.values[rows, : self.plan.hot]
+            commands[p].add_packed(hot_states(self._layouts.head, table.index.keys[rows], hot))
+            changed = rows[table.cold_changed[rows]]
+            table.cold_changed[changed] = False
+            cold: list[bytes] = []
+            for row, uid in zip(changed.tolist(), table.index.keys[changed], strict=True):
+                cold += (keys.COLD + uid.tobytes(), self._layouts.cold(people.names[row], table.cold[row]))
+            if cold:
+                commands[p].add("MSET", *cold)
+
+    def _features(self, evaluated: Evaluated, commands: dict[int, Commands]) -> dict[int, Written]:
+        people, rows, values = self.people, evaluated.rows, evaluated.features
+        known = ~np.isnan(people.written[rows, 0])
+        changed = people.written[rows] != values
+        people.written[rows] = values
+        names = [people.names[row].partition(b"\0")[0] for row in rows.tolist()]
+        built = self._feature_bytes.commands(names, people.table.now(rows), values, changed)
+        written, start = {}, 0
+        for p, part in self._by_partition(evaluated):
+            end = start + len(part)
+            written[p] = Written(commands[p].count, part, known[start:end])
+            commands[p].add_packed(b"".join(built[start:end]), len(part))
+            start = end
+        return written
+
+    def _by_partition(self, evaluated: Evaluated) -> list[tuple[int, Array]]:
+        rows = evaluated.rows
+        if not len(rows):
+            return []
+        partition = self.people.partition[rows]
+        cuts = np.flatnonzero(partition[1:] != partition[:-1]) + 1
+        return [(int(self.people.partition[part[0]]), part) for part in np.split(rows, cuts)]
+
+    def _slices(self, commands: dict[int, Commands]) -> None:
+        """Each new person gets a minute of the day at which they are refreshed."""
+        created, self.people.created = self.people.created, []
+        for rows in created:
+            for row, uid in zip(rows.tolist(), self.people.table.index.keys[rows], strict=True):
+                p = int(self.people.partition[row])
+                minute = int(uid) // self.store.partitions % 1440
+                commands[p].add("SADD", keys.slice_of(p, minute), int(uid.view(np.int64)))
+
+    def _job(self, progress: Progress, commands: Commands, written: Written | None) -> Job:
+        partition = self.partitions[progress.partition]
+
+        def done(replies: list[Any]) -> None:
+            partition.position = progress.position
+            if written:
+                self._check_fields(progress.partition, written, replies)
+
+        return Job(partition, commands, done)
+
+    def _check_fields(self, partition: int, written: Written, replies: list[Any]) -> None:
+        """A hash that gained fields where all were known was expired or deleted: write it whole next time."""
+        gained = np.array(replies[written.at : written.at + len(written.rows)]) > 0
+        lost = written.rows[gained & written.known]
+        if len(lost):
+            self.people.written[lost] = np.nan
+            self.people.dirty[lost] = True
+            self._of(partition)
+
+    # -- housekeeping
+
+    def flush(self) -> None:
+        """Write everything that was counted and wait for it."""
+        while not self.writer.ready(1.0):
+            pass
+        for due in self.conflate([]):
+            self.write(self.decide(self.score(self.evaluate(due))))
+        while not self.writer.ready(1.0):
+            pass
+
+    def close(self) -> None:
+        """Write what is due and give the partitions back."""
+        self.flush()
+        self.writer.close()
+        for partition in self.partitions.values():
+            partition.release()
+
+    def oldest_unflushed_ms(self) -> float:
+        oldest = min((p.since for p in list(self._progress.values())), default=None)
+        return 0.0 if oldest is None else (time.monotonic() - oldest) * 1000
+
+    @contextmanager
+    def _stage(self, name: str):  # type: ignore[no-untyped-def]
+        start = time.perf_counter()
+        yield
+        self.stage_seconds[name] = self.stage_seconds.get(name, 0.0) + time.perf_counter() - start

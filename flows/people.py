@@ -1,0 +1,110 @@
+"""The people whom the engine knows now: a cache of the state in Redis, with what has yet to be written."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+
+from feature_repo import keys
+from feature_repo.declare import Array
+from flows.plan import Plan
+from flows.resp import Connection, pack
+from flows.state import Layouts
+from flows.windows import Table
+
+
+class People:
+    """Rows of the table with their names and partitions.
+
+    `dirty`: counted since the last write. `muted`: last touched by imported history, so nothing fires.
+    `written`: the feature values in Redis as far as we know, NaN = not known. `relay`: an anonymous
+    person who was identified; what comes is passed on.
+    """
+
+    def __init__(self, plan: Plan, layouts: Layouts, connection: Connection, capacity: int) -> None:
+        self.table = Table(plan, capacity)
+        self.names: list[bytes] = [b""] * capacity
+        self.partition = np.zeros(capacity, np.uint16)
+        self.dirty = np.zeros(capacity, bool)
+        self.muted = np.zeros(capacity, bool)
+        self.relay = np.zeros(capacity, bool)
+        self.written = np.zeros((capacity, len(plan.vocabulary.features)))
+        self.created: list[Array] = []
+        self.hits = self.misses = self.evicted = 0
+        self._layouts = layouts
+        self._connection = connection
+        self._capacity = capacity
+
+    def find(self, uids: Array, partitions: Array, name: Callable[[int], bytes]) -> Array:
+        """Rows of people, loaded from Redis or begun where they are not here. `name(i)` is that of `uids[i]`."""
+        rows = self.table.index.lookup(uids)
+        absent = np.flatnonzero(rows < 0)
+        self.hits += len(rows) - len(absent)
+        if len(absent):
+            unique, first = np.unique(uids[absent], return_index=True)
+            at = absent[first]
+            self.misses += len(unique)
+            self._load(unique, partitions[at], [name(i) for i in at.tolist()])
+            rows = self.table.index.lookup(uids)
+        return rows
+
+    def known(self, uids: Array, partition: int) -> Array:
+        """Rows of those of these people who have state, loaded where they are not here."""
+        rows = self.table.index.lookup(uids)
+        absent = uids[rows < 0]
+        if len(absent):
+            self._load(absent, np.full(len(absent), partition), None)
+            rows = self.table.index.lookup(uids)
+        return rows[rows >= 0]
+
+    def room(self) -> int:
+        return self._capacity - len(self.table)
+
+    def evict(self, count: int) -> None:
+        """Forget up to `count` people who have nothing to write, those longest untouched first."""
+        used = np.flatnonzero((self.table.values[:, 0] > 0) & ~self.dirty)
+        if len(used) > count:
+            used = used[np.argpartition(self.table.values[used, 0], count)[:count]]
+        self.table.release(used)
+        self.relay[used] = self.muted[used] = False
+        self.evicted += len(used)
+
+    def mark(self, rows: Array, muted: Array | bool) -> None:
+        """These rows were counted and have to be written."""
+        self.dirty[rows] = True
+        self.muted[rows] = muted
+
+    def _load(self, uids: Array, partitions: Array, names: list[bytes] | None) -> None:
+        hot, cold = self._fetch(uids)
+        there = np.array([h is not None and c is not None for h, c in zip(hot, cold, strict=True)], bool)
+        self._restore(uids[there], partitions[there], [x for x in hot if x], [x for x in cold if x])
+        if names is not None:
+            new = np.flatnonzero(~there)
+            self._begin(uids[new], partitions[new], [names[i] for i in new.tolist()])
+
+    def _fetch(self, uids: Array) -> tuple[list[bytes | None], list[bytes | None]]:
+        ids = [uid.tobytes() for uid in uids]
+        found = self._connection.call(pack("MGET", *(keys.HOT + i for i in ids), *(keys.COLD + i for i in ids)))
+        return found[: len(ids)], found[len(ids) :]
+
+    def _restore(self, uids: Array, partitions: Array, hot: list[bytes], cold: list[bytes]) -> None:
+        if len(uids):
+            values, names, closed = self._layouts.read(hot, cold)
+            rows = self._place(uids, partitions, names)
+            self.table.restore(rows, values, closed)
+            self.relay[rows] = [b"\0" in name for name in names]
+
+    def _begin(self, uids: Array, partitions: Array, names: list[bytes]) -> None:
+        if len(uids):
+            rows = self._place(uids, partitions, names)
+            self.table.cold_changed[rows] = True
+            self.created.append(rows)
+
+    def _place(self, uids: Array, partitions: Array, names: list[bytes]) -> Array:
+        rows = self.table.allocate(uids)
+        self.partition[rows] = partitions
+        self.written[rows] = np.nan
+        for row, name in zip(rows.tolist(), names, strict=True):
+            self.names[row] = name
+        return rows

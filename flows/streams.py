@@ -1,0 +1,83 @@
+"""Reading the log: all partitions of one worker in one blocking read, decoded into columns."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from feature_repo import keys
+from flows.entry import Entry, EntryError, decode
+from flows.resp import Connection, pack
+
+_APPEND_AT = b"""
+local last = 0
+if redis.call('EXISTS', KEYS[1]) == 1 then
+  local info = redis.call('XINFO', 'STREAM', KEYS[1])
+  for i = 1, #info, 2 do
+    if info[i] == 'last-generated-id' then last = tonumber(string.match(info[i + 1], '^%d+')) end
+  end
+end
+local ms = string.format('%.0f', math.max(last, tonumber(ARGV[1])))
+return redis.call('XADD', KEYS[1], ms .. '-*', unpack(ARGV, 2))
+"""
+
+
+def append(clock: str, partition: int, ms: int, *fields: str | bytes) -> bytes:
+    """A packed command that appends our own entry: at the store's time, or in a log-clock store at `ms` or later."""
+    if clock == "wall":
+        return pack("XADD", keys.log(partition), "*", *fields)
+    return pack("EVAL", _APPEND_AT, 1, keys.log(partition), ms, *fields)
+
+
+TARGET = 8_192  # events a read aims at
+MOST = 1_000  # entries of one partition a read
+
+
+class Read(msgspec.Struct):
+    """One entry as read: a decoded one, or the reason why it cannot be."""
+
+    partition: int
+    id: bytes
+    ms: int
+    entry: Entry | None
+    error: str
+    fields: dict[bytes, bytes]
+
+
+class LogReader:
+    """Reads entries after each partition's position, in the log's order."""
+
+    def __init__(self, connection: Connection, positions: dict[int, bytes]) -> None:
+        self.positions = dict(positions)
+        self._connection = connection
+        self._number = {keys.log(p).encode(): p for p in positions}
+        self._mean = 1.0  # events an entry, lately
+        self._caught_up = False
+
+    def read(self, wait_ms: int) -> list[Read]:
+        """Entries that have come, waiting at most `wait_ms` for the first (0 = not at all)."""
+        count = int(min(MOST, max(1.0, TARGET / self._mean / len(self.positions))))
+        block = ("BLOCK", wait_ms) if wait_ms and self._caught_up else ()
+        streams = (keys.log(p) for p in self.positions)
+        found = self._connection.call(
+            pack("XREAD", "COUNT", count, *block, "STREAMS", *streams, *self.positions.values())
+        )
+        self._caught_up = not found
+        reads = [read for name, entries in found or () for read in self._decoded(self._number[name], entries)]
+        if reads:
+            events = sum(len(r.entry) for r in reads if r.entry)
+            self._mean += 0.2 * (events / len(reads) - self._mean)
+        return reads
+
+    def _decoded(self, partition: int, entries: list[Any]) -> list[Read]:
+        self.positions[partition] = entries[-1][0]
+        return [_read(partition, id_, dict(zip(fields[::2], fields[1::2], strict=True))) for id_, fields in entries]
+
+
+def _read(partition: int, id_: bytes, fields: dict[bytes, bytes]) -> Read:
+    ms = int(id_.partition(b"-")[0])
+    try:
+        return Read(partition, id_, ms, decode(fields.get(b"e", b"")), "", fields)
+    except (EntryError, ValueError) as error:
+        return Read(partition, id_, ms, None, str(error), fields)

@@ -1,0 +1,150 @@
+"""The write: one transaction a partition, holding all that its position means.
+
+States, features in Feast's bytes, position, counts, message ids and alerts go in together or not at all, so
+Redis always stands exactly at a position. Commands are built for a whole batch from byte templates.
+"""
+
+from __future__ import annotations
+
+import queue
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+import numpy as np
+
+from feature_repo import keys
+from feature_repo.declare import Array
+from feature_repo.layout import DOUBLE, entity_key, field, timestamp, timestamp_field
+from feature_repo.vocabulary import Vocabulary
+from flows.partition import Partition
+from flows.resp import StoreError, pack
+
+
+class Commands:
+    """Packed commands of one transaction, and how many they are."""
+
+    def __init__(self) -> None:
+        self.parts: list[bytes] = []
+        self.count = 0
+
+    def add(self, *args: str | bytes | int) -> None:
+        self.parts.append(pack(*args))
+        self.count += 1
+
+    def add_packed(self, data: bytes, count: int = 1) -> None:
+        self.parts.append(data)
+        self.count += count
+
+    def joined(self) -> bytes:
+        return b"".join(self.parts)
+
+
+class FeatureBytes:
+    """`HSET` of the features that changed, in Feast's layout."""
+
+    def __init__(self, vocabulary: Vocabulary) -> None:
+        heads = [b"$4\r\n%b\r\n$9\r\n%b" % (field(vocabulary.view, f.name), DOUBLE) for f in vocabulary.features]
+        rows = [head + bytes(8) + b"\r\n" for head in heads]
+        self._template = np.frombuffer(b"".join(rows), np.uint8).reshape(len(rows), -1)
+        self._width = self._template.shape[1]
+        stamp = timestamp_field(vocabulary.view)
+        self._stamp = b"$%d\r\n%b\r\n" % (len(stamp), stamp)
+        self._join_key = vocabulary.join_key
+
+    def commands(self, names: list[bytes], now: Array, values: Array, changed: Array) -> list[bytes]:
+        """One packed HSET a person. values float64 (n, features), changed bool (n, features), now ms (n,)."""
+        person, feature = np.nonzero(changed)
+        fields = self._template[feature]
+        fields[:, -10:-2] = values[person, feature].view(np.uint8).reshape(-1, 8)
+        data = memoryview(fields.tobytes())
+        counts = changed.sum(1).tolist()
+        stamps = {ms: self._stamped(ms) for ms in set(now.tolist())}
+        out, start = [], 0
+        for name, ms, count in zip(names, now.tolist(), counts, strict=True):
+            end = start + count * self._width
+            out.append(b"".join((self._head(name, count), data[start:end], stamps[ms])))
+            start = end
+        return out
+
+    def _head(self, name: bytes, count: int) -> bytes:
+        key = entity_key(self._join_key, name)
+        return b"*%d\r\n$4\r\nHSET\r\n$%d\r\n%b\r\n" % (4 + 2 * count, len(key), key)
+
+    def _stamped(self, ms: int) -> bytes:
+        value = timestamp(ms)
+        return b"%b$%d\r\n%b\r\n" % (self._stamp, len(value), value)
+
+
+def hot_states(head: bytes, uids: Array, rows: Array) -> bytes:
+    """One packed MSET of n hot values: uids uint64 (n,), rows int64 (n, hot)."""
+    n, length = len(uids), len(head) + rows.shape[1] * 8
+    before = b"$%d\r\n%b" % (len(keys.HOT) + 8, keys.HOT)
+    between = b"\r\n$%d\r\n%b" % (length, head)
+    parts = (_repeat(before, n), _bytes(uids), _repeat(between, n), _bytes(rows), _repeat(b"\r\n", n))
+    return b"*%d\r\n$4\r\nMSET\r\n" % (1 + 2 * n) + np.concatenate(parts, axis=1).tobytes()
+
+
+def _repeat(data: bytes, n: int) -> Array:
+    return np.broadcast_to(np.frombuffer(data, np.uint8), (n, len(data)))
+
+
+def _bytes(values: Array) -> Array:
+    return np.ascontiguousarray(values).view(np.uint8).reshape(len(values), -1)
+
+
+class Job(msgspec.Struct):
+    """One partition's transaction; `done` gets its replies."""
+
+    partition: Partition
+    commands: Commands
+    done: Callable[[list[Any]], None]
+
+
+class Writer:
+    """Sends groups of transactions from a thread of its own, one group under way at a time.
+
+    While Redis works, the engine goes on counting: what changes meanwhile goes out with the next group.
+    """
+
+    def __init__(self) -> None:
+        self._jobs: queue.SimpleQueue[list[Job] | None] = queue.SimpleQueue()
+        self._idle = threading.Event()
+        self._idle.set()
+        self._failed: StoreError | None = None
+        self._finished: list[tuple[Job, list[Any]]] = []
+        self._thread = threading.Thread(target=self._work, name="writer", daemon=True)
+        self._thread.start()
+
+    def submit(self, jobs: list[Job]) -> None:
+        """Start a group; only when `ready`."""
+        self._idle.clear()
+        self._jobs.put(jobs)
+
+    def ready(self, timeout: float = 0.0) -> bool:
+        """Whether no group is under way, waiting at most `timeout` seconds; hands out the replies of the last.
+
+        Raises the error of a group that failed.
+        """
+        if not self._idle.wait(timeout):
+            return False
+        if self._failed:
+            raise self._failed
+        finished, self._finished = self._finished, []
+        for job, replies in finished:
+            job.done(replies)
+        return True
+
+    def close(self) -> None:
+        self._jobs.put(None)
+        self._thread.join(5)
+
+    def _work(self) -> None:
+        while (jobs := self._jobs.get()) is not None:
+            try:
+                waiting = [(job, job.partition.send(job.commands.joined(), job.commands.count)) for job in jobs]
+                self._finished = [(job, finish()) for job, finish in waiting]
+            except StoreError as error:
+                self._failed = error
+            self._idle.set()
