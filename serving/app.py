@@ -13,7 +13,6 @@ from collections.abc import AsyncIterator
 import redis
 import uvicorn
 from starlette.applications import Starlette
-from starlette.middleware import Middleware
 
 from feature_repo import keys
 from feature_repo.settings import SettingError, Settings, load
@@ -23,7 +22,7 @@ from flows.resp import StoreError, pack
 from flows.store import Store, connect, create, durability
 from serving import api, errors, health, ingest, metrics
 from serving.deadlines import Protocol, watch
-from serving.front import Keyed, Measured, Requests
+from serving.front import Front, Requests
 
 log = logging.getLogger("telltale.api")
 
@@ -31,17 +30,15 @@ PATIENCE = 10.0  # seconds to wait for the store at start
 GRACE = 1  # seconds that requests under way may take when the process is told to end
 
 
-def build(parts: api.Api) -> Starlette:
+def build(parts: api.Api) -> Front:
     """The whole API, from its parts."""
-    requests = Requests()
     app = Starlette(
-        routes=[*ingest.routes(parts), *health.routes, *metrics.routes],
-        middleware=[Middleware(Measured, requests), Middleware(Keyed, parts.auth, frozenset(ingest.ROUTES))],
+        routes=[*health.routes, *metrics.routes],
         exception_handlers=errors.handlers,
         lifespan=lifespan,
     )
-    app.state.api, app.state.requests = parts, requests
-    return app
+    app.state.api, app.state.requests = parts, Requests()
+    return Front(app, ingest.doors(parts), parts.auth, app.state.requests)
 
 
 @contextlib.asynccontextmanager
@@ -88,6 +85,7 @@ async def serve(settings: Settings, store: Store, vocabulary: Vocabulary) -> Non
         lifespan="on",
         access_log=False,
         server_header=False,
+        proxy_headers=False,
         log_level="warning",
         backlog=4096,
         timeout_keep_alive=75,

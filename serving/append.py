@@ -93,6 +93,7 @@ class Appender:
 
     async def start(self) -> None:
         """Begins to connect; waits until that succeeded or failed for the first time."""
+        self._loop = asyncio.get_running_loop()
         connected = asyncio.Event()
         self._tasks = [asyncio.create_task(self._run(connected)), asyncio.create_task(self._watch_memory())]
         for task in self._tasks:
@@ -133,7 +134,7 @@ class Appender:
         """Returns once the group, `size` bytes of it ours, is on disk. Raises Unavailable when that is not known."""
         group.size += size
         self._waiting_bytes += size
-        future = asyncio.get_running_loop().create_future()
+        future = self._loop.create_future()
         group.waiting.append(future)
         self._wake.set()
         await future

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import http
-import logging
 import re
 from typing import cast
 
@@ -15,8 +14,6 @@ from starlette.types import Send
 
 from flows.resp import StoreError
 from serving.messages import Problem, RejectedItem
-
-log = logging.getLogger("telltale.api")
 
 JSON = b"application/json"
 PROBLEM = b"application/problem+json"
@@ -70,14 +67,20 @@ def located(error: Exception) -> tuple[str, str]:
     return ".".join(filter(None, (path, missing[1] if missing else ""))) or "body", detail[:MAX_SHOWN]
 
 
-async def reply(send: Send, status: int, body: bytes, kind: bytes, *more: tuple[bytes, bytes]) -> None:
+def fault() -> ApiError:
+    return ApiError(500, "this is a fault of ours; the log of the API says more")
+
+
+async def reply(send: Send, status: int, body: bytes, kind: bytes, *more: tuple[bytes, bytes]) -> int:
+    """Sends a whole response; returns its status."""
     headers = [(b"content-type", kind), (b"content-length", b"%d" % len(body)), *more]
     await send({"type": "http.response.start", "status": status, "headers": headers})
     await send({"type": "http.response.body", "body": body})
+    return status
 
 
-async def reply_error(send: Send, error: ApiError, *more: tuple[bytes, bytes]) -> None:
-    await reply(send, error.status, error.body, PROBLEM, *error.headers, *more)
+async def reply_error(send: Send, error: ApiError, *more: tuple[bytes, bytes]) -> int:
+    return await reply(send, error.status, error.body, PROBLEM, *error.headers, *more)
 
 
 def as_response(error: ApiError) -> Response:
@@ -108,8 +111,7 @@ def _store(request: Request, error: Exception) -> Response:
 
 
 def _fault(request: Request, error: Exception) -> Response:
-    log.error("%s %s failed", request.method, request.url.path, exc_info=error)
-    return as_response(ApiError(500, "this is a fault of ours; the log of the API says more"))
+    return as_response(fault())  # the front door logs it
 
 
 handlers = {ApiError: _api, HTTPException: _http, StoreError: _store, Exception: _fault}

@@ -1,19 +1,25 @@
-"""The outermost layer: lets in who has a key, and measures every request."""
+"""The outermost layer: leads events to their doors, lets others in who have a key, and measures every request."""
 
 from __future__ import annotations
 
+import logging
 import time
 from bisect import bisect_left
 from collections import Counter
+from collections.abc import Awaitable, Callable, Mapping
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from flows.resp import StoreError
 from serving.auth import Auth
-from serving.errors import ApiError, reply_error, unavailable
+from serving.errors import ApiError, fault, reply_error, unavailable
+
+log = logging.getLogger("telltale.api")
 
 OPEN = frozenset({"/healthz"})
 BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)  # seconds
+HUNG_UP = 499  # counted where no answer began
+Door = Callable[[Scope, Receive, Send], Awaitable[int]]  # answers, and returns the status
 
 
 class Requests:
@@ -22,25 +28,35 @@ class Requests:
     def __init__(self) -> None:
         self.answered: Counter[tuple[str, int]] = Counter()
         self.buckets: dict[str, list[int]] = {}
-        self.seconds: Counter[str] = Counter()
+        self.seconds: dict[str, float] = {}
 
     def observe(self, route: str, status: int, seconds: float) -> None:
         self.answered[route, status] += 1
-        self.seconds[route] += seconds  # type: ignore[assignment]  # Counter also adds fractions
-        self.buckets.setdefault(route, [0] * (len(BUCKETS) + 1))[bisect_left(BUCKETS, seconds)] += 1
+        self.seconds[route] = self.seconds.get(route, 0.0) + seconds
+        buckets = self.buckets.get(route)
+        if buckets is None:
+            buckets = self.buckets[route] = [0] * (len(BUCKETS) + 1)
+        buckets[bisect_left(BUCKETS, seconds)] += 1
 
 
-class Measured:
-    """Counts what the app answers. Routes are named by their pattern, so that their number stays small."""
+class Front:
+    """`doors` by path answer by themselves, keys included; all else is the app's, for those who have a key."""
 
-    def __init__(self, app: ASGIApp, requests: Requests) -> None:
-        self._app, self._requests = app, requests
+    def __init__(self, app: ASGIApp, doors: Mapping[str, Door], auth: Auth, requests: Requests) -> None:
+        self._app, self._doors, self._auth, self._requests = app, doors, auth, requests
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        status = 499  # hung up before an answer
+        began = time.perf_counter()
+        door = self._doors.get(scope["path"])
+        status = await (self._inside if door is None else door)(scope, receive, send)
+        route = scope["path"] if door else getattr(scope.get("route"), "path", "other")
+        self._requests.observe(route, status, time.perf_counter() - began)
+
+    async def _inside(self, scope: Scope, receive: Receive, send: Send) -> int:
+        status = HUNG_UP
 
         async def observed(message: Message) -> None:
             nonlocal status
@@ -48,29 +64,32 @@ class Measured:
                 status = message["status"]
             await send(message)
 
-        began = time.perf_counter()
+        try:
+            await self._let_in(scope)
+        except ApiError as error:
+            return await reply_error(send, error)
+        except StoreError as error:
+            return await reply_error(send, unavailable(f"keys cannot be looked up: {error}"))
         try:
             await self._app(scope, receive, observed)
-        finally:
-            route = getattr(scope.get("route"), "path", "other")
-            self._requests.observe(route, status, time.perf_counter() - began)
+        except Exception:  # Starlette has answered 500 and raises again for whoever is outside: that is us
+            log.exception("%s %s failed", scope["method"], scope["path"])
+        return status
+
+    async def _let_in(self, scope: Scope) -> None:
+        if scope["path"] not in OPEN:
+            header = dict(scope["headers"]).get(b"authorization", b"")
+            scope["organisation"] = (await self._auth.organisation(header)).decode()
 
 
-class Keyed:
-    """Asks for a write key, except at open paths and those that take it in the body too."""
+def guarded(door: Door) -> Door:
+    """A door whose own faults are answered like any other: 500, and the log says more."""
 
-    def __init__(self, app: ASGIApp, auth: Auth, exempt: frozenset[str]) -> None:
-        self._app, self._auth, self._exempt = app, auth, OPEN | exempt
+    async def guarded_(scope: Scope, receive: Receive, send: Send) -> int:
+        try:
+            return await door(scope, receive, send)
+        except Exception:  # the outermost frame of a request
+            log.exception("%s %s failed", scope["method"], scope["path"])
+            return await reply_error(send, fault())
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http" and scope["path"] not in self._exempt:
-            try:
-                organisation = await self._auth.organisation(dict(scope["headers"]).get(b"authorization", b""))
-            except ApiError as error:
-                await reply_error(send, error)
-                return
-            except StoreError as error:
-                await reply_error(send, unavailable(f"keys cannot be looked up: {error}"))
-                return
-            scope["organisation"] = organisation.decode()
-        await self._app(scope, receive, send)
+    return guarded_

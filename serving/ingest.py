@@ -13,14 +13,15 @@ from functools import lru_cache
 from typing import Any
 
 import msgspec
-from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
 from flows.resp import StoreError
+from serving import front
 from serving.api import Api
 from serving.append import Unavailable
 from serving.body import Gone, headers_of, read_json
 from serving.errors import JSON, ApiError, located, reply, reply_error, too_large, unauthorised, unavailable
+from serving.front import HUNG_UP
 from serving.intake import Rejected, Sender, with_field
 from serving.messages import (
     BATCH_BYTES,
@@ -138,9 +139,10 @@ class Ingest:
         ]
 
 
-def routes(parts: Api) -> list[Route]:
+def doors(parts: Api) -> dict[str, front.Door]:
+    """Path -> what answers there."""
     ingest = Ingest(parts)
-    return [Route(path, ingest.door(kind), methods=["POST", "OPTIONS"]) for path, kind in ROUTES.items()]
+    return {path: front.guarded(ingest.door(kind)) for path, kind in ROUTES.items()}
 
 
 class One:
@@ -188,22 +190,28 @@ class Door:
     def __init__(self, answer: Answer, most: int) -> None:
         self._answer, self._most = answer, most
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["method"] == "OPTIONS":
-            await reply(send, 204, b"", JSON, ANY_ORIGIN, *PREFLIGHT)
-            return
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> int:
+        """Answers, and returns the status."""
+        if scope["method"] != "POST":
+            return await _not_post(scope["method"], send)
         try:
             headers = headers_of(scope)
             body = await self._answer(headers, await read_json(headers, receive, self._most))
         except ApiError as error:
-            await reply_error(send, error, ANY_ORIGIN)
+            return await reply_error(send, error, ANY_ORIGIN)
         except (Unavailable, StoreError) as error:
             problem = unavailable(f"not stored, as far as we know: {error}", getattr(error, "retry_after", 1))
-            await reply_error(send, problem, ANY_ORIGIN)
+            return await reply_error(send, problem, ANY_ORIGIN)
         except Gone:
-            pass
-        else:
-            await reply(send, 200, body, JSON, ANY_ORIGIN)
+            return HUNG_UP
+        return await reply(send, 200, body, JSON, ANY_ORIGIN)
+
+
+async def _not_post(method: str, send: Send) -> int:
+    if method == "OPTIONS":
+        return await reply(send, 204, b"", JSON, ANY_ORIGIN, *PREFLIGHT)
+    error = ApiError(405, f"expected POST, not {method[:20]}", "method", headers=((b"allow", b"POST, OPTIONS"),))
+    return await reply_error(send, error, ANY_ORIGIN)
 
 
 def basic(key: str) -> bytes:
