@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from contextlib import closing
 from typing import Any
 from urllib.parse import quote
 
@@ -56,16 +57,17 @@ class Person:
 
 def once(settings: Settings, key: str, user: str) -> None:
     """Prints it. Raises Turned or Closed."""
-    person = Person(Door(settings, key), user)
-    person.look(0.0)
-    Console(highlight=False).print(render(person, GLOW))
+    with closing(Door(settings, key)) as door:
+        person = Person(door, user)
+        person.look(0.0)
+        Console(highlight=False).print(render(person, GLOW))
 
 
 def follow(settings: Settings, key: str, user: str) -> None:
     """Shows it until Ctrl-C; waits for somebody of whom nothing is known yet."""
-    person = Person(Door(settings, key), user)
     console = Console(highlight=False)
-    with Live(console=console, auto_refresh=False, screen=console.is_terminal) as live:
+    with closing(Door(settings, key)) as door, Live(console=console, auto_refresh=False, screen=True) as live:
+        person = Person(door, user)
         while True:
             live.update(_glance(person), refresh=True)
             time.sleep(PAUSE)

@@ -6,11 +6,14 @@ import msgspec
 
 
 class Meters(msgspec.Struct, frozen=True):
-    """Events accepted and not yet worked, over all partitions; the slowest partition's lag in seconds."""
+    """Events accepted, and those of them not yet worked, over all partitions."""
 
-    accepted: int
-    lag: int
-    lag_seconds: float
+    accepted: int = 0
+    lag: int = 0
+
+    @property
+    def worked(self) -> int:
+        return self.accepted - self.lag
 
 
 def read_meters(text: str) -> Meters:
@@ -18,7 +21,6 @@ def read_meters(text: str) -> Meters:
     return Meters(
         int(sum(values(text, "telltale_events_accepted_total"))),
         int(sum(values(text, "telltale_events_lag"))),
-        max(values(text, "telltale_lag_seconds"), default=0.0),
     )
 
 

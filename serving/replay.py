@@ -7,6 +7,7 @@ import json
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -51,9 +52,8 @@ def replay(settings: Settings, key: str, path: Path, speed: float, history: bool
     line, so that a second replay of the same file changes nothing.
     """
     try:
-        with path.open("rb") as file:
-            index = read_index(file)
-            _post_all(Door(settings, key, timeout=60.0), file, index, speed, history)
+        with path.open("rb") as file, closing(Door(settings, key, timeout=60.0)) as door:
+            _post_all(door, file, read_index(file), speed, history)
     except OSError as error:
         raise Complaint(f"{path}: {error.strerror}") from None
 

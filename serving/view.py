@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import threading
 import time
+from collections.abc import Callable
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any
 
@@ -30,8 +32,25 @@ class Seen(msgspec.Struct):
     sent: int = 0
     alerts: int = 0
     first_alert: float = 0.0  # seconds after the start
-    rate: float = 0.0  # events a second
     meters: Meters | None = None
+    accepted_rate: float = 0.0  # events a second
+    worked_rate: float = 0.0
+
+    def measure(self, meters: Meters, passed: float) -> None:
+        """Takes a reading, `passed` seconds after the one before."""
+        if self.meters is not None:
+            self.accepted_rate = max(meters.accepted - self.meters.accepted, 0) / passed
+            self.worked_rate = max(meters.worked - self.meters.worked, 0) / passed
+        self.meters = meters
+
+    def lag(self) -> str:
+        """Events that wait, and how long they will at the present pace."""
+        if self.meters is None:
+            return "..."
+        if not self.meters.lag:
+            return "none"
+        wait = f", {self.meters.lag / self.worked_rate:.1f} s" if self.worked_rate else ""
+        return f"{self.meters.lag:,} events{wait}"
 
 
 class Screen:
@@ -45,7 +64,7 @@ class Screen:
 
     def say(self, line: str) -> None:
         """A line that stays, above what moves."""
-        self.console.print(Text(line))
+        self._print(Text(line))
 
     def clock(self, line: str) -> None:
         """Takes what the simulator prints: {"clock": ISO 8601, "sent": calls}; other lines are shown as they are."""
@@ -80,28 +99,24 @@ class Screen:
             first = self.seen.alerts == 1
             if first:
                 self.seen.first_alert = time.monotonic() - self._begun
-            self.console.print(alert_text(alert))
+            self._print(alert_text(alert))
         if first:
             self.say(f"(the first alert, {self.seen.first_alert:.1f} s after the start)")
 
-    def _look_until(self, door: Door, ending: threading.Event, each_time: Any) -> None:
-        before: tuple[float, int] | None = None
+    def _print(self, text: Text) -> None:
+        self.console.print(text, soft_wrap=not self.console.is_terminal)
+
+    def _look_until(self, door: Door, ending: threading.Event, each_time: Callable[[], None]) -> None:
+        before = time.monotonic()
         while not ending.wait(PAUSE):
-            before = self._look(door, before)
+            with suppress(Closed, Turned):
+                meters = read_meters(door.text("/metrics"))
+                now = time.monotonic()
+                self.seen.measure(meters, now - before)
+                before = now
             each_time()
 
-    def _look(self, door: Door, before: tuple[float, int] | None) -> tuple[float, int] | None:
-        try:
-            meters = read_meters(door.text("/metrics"))
-        except (Closed, Turned):
-            return None
-        now = time.monotonic()
-        if before is not None:
-            self.seen.rate = max(meters.accepted - before[1], 0) / (now - before[0])
-        self.seen.meters = meters
-        return now, meters.accepted
-
-    def _plain(self) -> Any:
+    def _plain(self) -> Callable[[], None]:
         due = time.monotonic()
 
         def each_time() -> None:
@@ -114,7 +129,7 @@ class Screen:
 
     def _follow_alerts(self, door: Door, ending: threading.Event) -> None:
         last = ""
-        while not ending.wait(0.1):
+        while not ending.wait(PAUSE):
             try:
                 for mark, alert in door.events("/v1/alerts/stream", last):
                     last = mark
@@ -125,12 +140,11 @@ class Screen:
 
 def status(seen: Seen) -> dict[str, str]:
     """What the panel says, by name."""
-    meters = seen.meters
     return {
         "simulated clock": seen.clock[:16].replace("T", " ") or "...",
-        "events/s": f"{seen.rate:,.0f}",
-        "events": f"{meters.accepted:,}" if meters else "...",
-        "lag": f"{meters.lag:,} events, {meters.lag_seconds:.2f} s" if meters else "...",
+        "events/s": f"{seen.accepted_rate:,.0f}",
+        "events": f"{seen.meters.accepted:,}" if seen.meters else "...",
+        "lag": seen.lag(),
         "alerts": f"{seen.alerts:,}",
     }
 
