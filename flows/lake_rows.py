@@ -1,0 +1,148 @@
+"""From the log's entries to the lake's columns. Knows nothing of Redis or files."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import msgspec
+import numpy as np
+import pyarrow as pa
+
+from feature_repo.declare import Array
+from feature_repo.vocabulary import Code, Vocabulary
+from flows.entry import Entry, EntryError, Kind, decode, unpack_raw
+
+TIME = pa.timestamp("ms", tz="UTC")
+WORDS = pa.dictionary(pa.int32(), pa.string())
+SCHEMA = pa.schema(
+    [
+        ("entry_id", pa.string()),  # of the log
+        ("index", pa.int32()),  # within the entry
+        ("partition", pa.int32()),
+        ("organisation", WORDS),
+        ("user", pa.string()),
+        ("uid", pa.uint64()),  # identity of organisation and user
+        ("mid", pa.uint64()),  # identity of organisation and messageId; 0 = a row of ours, nobody's event
+        ("message_id", pa.string()),
+        ("type", WORDS),  # track, identify, page..., or join: an anonymous person turned out to be `joined`
+        ("event", WORDS),  # its name in the vocabulary; null = none
+        ("tag", WORDS),  # where counted apart
+        ("name", WORDS),  # as sent
+        ("value", pa.float64()),  # in the event type's unit; null where it measures nothing
+        ("ts", TIME),  # of the event
+        ("logged_at", TIME),  # when it was appended to the log
+        ("history", pa.bool_()),  # seeded without alerts
+        ("joined", pa.string()),  # organisation/user
+        ("raw", pa.string()),  # the JSON as sent
+    ]
+)
+_TIMES = ("ts", "logged_at")
+
+
+class Told(msgspec.Struct):
+    """What a call's JSON says of itself."""
+
+    type: str | None = None
+    messageId: str | None = None  # noqa: N815  # Segment's name
+    event: str | None = None
+    name: str | None = None
+
+
+class Codebook(msgspec.Struct):
+    """What a vocabulary's numbers mean, as the store keeps it."""
+
+    codes: list[Code] = []
+
+
+_told = msgspec.json.Decoder(Told).decode
+_NOTHING = Told()
+
+
+def book(kept: bytes | None) -> Codebook:
+    """The codebook of a fingerprint; empty where the store has none, and then events stay unnamed."""
+    return msgspec.json.decode(kept, type=Codebook) if kept else Codebook()
+
+
+def read(field: bytes) -> Entry | None:
+    """The entry, if it holds events. Raises EntryError."""
+    try:
+        entry = decode(field)
+    except ValueError as error:
+        raise EntryError(str(error)) from error
+    return entry if entry.kind == Kind.EVENTS and len(entry) else None
+
+
+class Rows:
+    """Collects entries of one partition, in the log's order, into one Arrow table."""
+
+    def __init__(self, partition: int, vocabulary: Vocabulary) -> None:
+        self.partition = partition
+        self._scales = {e.name: e.scale for e in vocabulary.events if e.value}
+        self._columns: dict[str, list[Any]] = {name: [] for name in SCHEMA.names}
+
+    def add(self, entry_id: bytes, entry: Entry, raw: bytes, codes: Codebook, only: Array | None = None) -> None:
+        """An entry's events; `only` these indices, if given."""
+        picked = np.arange(len(entry)) if only is None else only
+        at, columns = picked.tolist(), self._columns
+        texts = unpack_raw(raw) if raw else [b""] * len(entry)
+        told = [_said(texts[i]) for i in at]
+        joins = {int(i): entry.join(k).decode() for k, i in enumerate(entry.join_at)}
+        names = [entry.name(i).decode().partition("/") for i in at]
+        known = [_code(codes, code) for code in entry.code[picked].tolist()]
+        columns["entry_id"] += [entry_id.decode()] * len(at)
+        columns["index"] += at
+        columns["organisation"] += [organisation for organisation, _, _ in names]
+        columns["user"] += [user for _, _, user in names]
+        columns["uid"].append(entry.uid[picked])
+        columns["mid"].append(entry.mid[picked])
+        columns["message_id"] += [t.messageId for t in told]
+        columns["type"] += ["join" if i in joins else t.type for i, t in zip(at, told, strict=True)]
+        columns["event"] += [code.event if code else None for code in known]
+        columns["tag"] += [code.tag if code else None for code in known]
+        columns["name"] += [t.event or t.name for t in told]
+        columns["value"] += self._values(known, entry.value[picked])
+        columns["ts"].append(entry.ts[picked])
+        columns["logged_at"].append(np.full(len(at), int(entry_id.partition(b"-")[0]), np.int64))
+        columns["history"] += [entry.history] * len(at)
+        columns["joined"] += [joins.get(i) for i in at]
+        columns["raw"] += [texts[i] for i in at]
+
+    def __len__(self) -> int:
+        return len(self._columns["entry_id"])
+
+    def table(self) -> pa.Table:
+        columns = self._columns
+        arrays = {name: np.concatenate(columns[name] or [np.zeros(0, np.int64)]) for name in ("uid", "mid", *_TIMES)}
+        made = {name: pa.array(arrays[name]).cast(SCHEMA.field(name).type) for name in arrays}
+        made["partition"] = pa.array(np.full(len(self), self.partition, np.int32))
+        made["raw"] = _texts(columns["raw"])
+        rest = (name for name in SCHEMA.names if name not in made)
+        made |= {name: pa.array(columns[name], SCHEMA.field(name).type) for name in rest}
+        return pa.table([made[name] for name in SCHEMA.names], schema=SCHEMA)
+
+    def _values(self, known: list[Code | None], fixed: Array) -> list[float | None]:
+        scales = [self._scales.get(code.event) if code else None for code in known]
+        return [v / scale if scale else None for v, scale in zip(fixed.tolist(), scales, strict=True)]
+
+
+def concat(tables: Iterable[pa.Table]) -> pa.Table:
+    return pa.concat_tables([SCHEMA.empty_table(), *tables]).unify_dictionaries()
+
+
+def _code(codes: Codebook, code: int) -> Code | None:
+    return codes.codes[code] if code < len(codes.codes) else None
+
+
+def _said(raw: bytes) -> Told:
+    try:
+        return _told(raw) if raw else _NOTHING
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        return _NOTHING
+
+
+def _texts(raw: list[bytes]) -> pa.Array:
+    try:
+        return pa.array(raw, pa.string())
+    except pa.ArrowInvalid:  # not UTF-8 somewhere: JSON that the door would not take today
+        return pa.array([text.decode(errors="replace") for text in raw], pa.string())
