@@ -102,11 +102,11 @@ class _Chunk:
 
     def features(self, person: Array, at: Array) -> Array:
         order = np.lexsort((at, person))
-        key = _key(person[order], at[order])
+        asked = key(person[order], at[order])
         nth = np.arange(len(order)) - np.searchsorted(person[order], person[order])
-        events = self._rounds(key, person[order], nth, self._of.person[self._events], self._of.ts[self._events])
+        events = self._rounds(asked, person[order], nth, self._of.person[self._events], self._of.ts[self._events])
         traits = self._rounds(
-            key, person[order], nth, self._of.trait_person[self._traits], self._of.trait_ts[self._traits]
+            asked, person[order], nth, self._of.trait_person[self._traits], self._of.trait_ts[self._traits]
         )
         self._row_of = self._table.rows(np.arange(CHUNK, dtype=np.uint64))
         out = np.empty((len(person), len(self._table.plan.vocabulary.features)))
@@ -118,11 +118,11 @@ class _Chunk:
             out[which] = self._table.evaluate(rows)
         return out
 
-    def _rounds(self, key: Array, person: Array, nth: Array, whose: Array, ts: Array) -> Array:
+    def _rounds(self, asked: Array, person: Array, nth: Array, whose: Array, ts: Array) -> Array:
         """Before which of the person's instants each event comes in; -1 = after the last."""
-        next_ = np.searchsorted(key, _key(whose, ts))
-        next_ = np.minimum(next_, len(key) - 1)
-        found = (person[next_] == whose) & (key[next_] >= _key(whose, ts))
+        next_ = np.searchsorted(asked, key(whose, ts))
+        next_ = np.minimum(next_, len(asked) - 1)
+        found = (person[next_] == whose) & (asked[next_] >= key(whose, ts))
         return np.where(found, nth[next_], -1)
 
     def _apply(self, events: Array, traits: Array) -> None:
@@ -134,6 +134,6 @@ class _Chunk:
         self._table.apply_traits(rows, of.trait[traits], of.trait_bits[traits], of.trait_ts[traits])
 
 
-def _key(person: Array, at: Array) -> Array:
+def key(person: Array, at: Array) -> Array:
     """One number that sorts by person, then time."""
     return (person.astype(np.int64) << 42) | at

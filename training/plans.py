@@ -42,7 +42,7 @@ def plans(world: World, who: People, days: int, yearday: float, rng: np.random.G
     act = np.where((act >= 0) & (act < days), act, np.inf)
     ended = (start + duration * (need / hazard) ** (1 / STEEP) < 0) & (need < hazard)  # acted before the start
     keep = ~ended
-    sudden = who.leaning * np.array([plan.yearly for plan in world.plans]) * world.sudden / YEAR
+    sudden = who.leaning * np.array([plan.yearly * plan.sudden for plan in world.plans]) / YEAR
     first = rng.exponential(size=sudden.shape) / np.maximum(sudden, 1e-12)
     columns = (person, kind, start, duration, np.minimum(act, start + duration), hazard, serious, act)
     return Plans(*(column[keep] for column in columns), sudden, np.where(first < days, first, np.inf))
@@ -54,7 +54,7 @@ def _of_kind(  # type: ignore[no-untyped-def]
     """Plans of one kind that overlap the simulated time; the earliest began before it."""
     before = 2.5 * world.ramp_days
     acting = 1 - np.exp(-world.serious_hazard) + world.dreamers * (1 - np.exp(-world.dreamer_hazard))
-    rate = who.leaning[:, k] * plan.yearly * (1 - world.sudden) / acting * (1 + world.dreamers) / YEAR
+    rate = who.leaning[:, k] * plan.yearly * (1 - plan.sudden) / acting * (1 + world.dreamers) / YEAR
     number = np.minimum(rng.poisson(rate * (days + before)), SLOTS)
     person = np.repeat(np.arange(len(who)), number)
     start = rng.uniform(-before, days, len(person))

@@ -62,6 +62,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     interest: dict[str, float]
     commitment: dict[str, float]
     topic: str
+    sudden: float  # share of outcomes without any plan before
     spring: float  # share by which the season moves it
     life_event: float  # share that begins with a change of address, job or marital status
 
@@ -70,28 +71,27 @@ class World(msgspec.Struct, frozen=True, kw_only=True):
     """The parameters of a simulated world; rates a person and day unless they say otherwise."""
 
     plans: tuple[Plan, ...]
-    ramp_days: float = 120.0  # median time from the first thought to the act
+    ramp_days: float = 110.0  # median time from the first thought to the act
     ramp_spread: float = 0.35  # of its logarithm
     serious_hazard: float = 2.6  # integrated: 1 - exp(-2.6) = 93 % of the serious act
     dreamers: float = 0.9  # dreaming plans for each serious one
     dreamer_hazard: float = 0.08
-    dreamer_commitment: float = 0.25  # of a serious person's
-    sudden: float = 0.12  # share of outcomes without any plan before
+    dreamer_commitment: float = 0.12  # of a serious person's
     silent: float = 0.12  # share of people whose plans leave no trace
-    trace_spread: float = 0.5  # of the logarithm of how much a plan shows
+    trace_spread: float = 0.35  # of the logarithm of how much a plan shows
     visits: float = 0.10
     visits_shape: float = 0.7  # of the gamma by which people differ; smaller = more unequal
-    visits_at_intent: float = 0.35  # visits a day added at full intent
+    visits_at_intent: float = 0.55  # visits a day added at full intent
     acts: dict[str, float]  # a visit, of people without a plan
     acts_shape: float = 0.8
-    bursts: float = 5.0  # a year: a week of much activity that means nothing
-    burst_factor: float = 4.0
+    bursts: float = 4.0  # a year: a week of much activity that means nothing
+    burst_factor: float = 3.0
     mail_every_days: int = 7
     subscribed: float = 0.85
     machine_readers: float = 0.35  # people whose mail program opens all mail at once
     opens: float = 0.22
     clicks: float = 0.12  # of the opens by a person
-    clicks_at_intent: float = 0.45
+    clicks_at_intent: float = 0.6
     missing_traits: float = 0.2
     unknown_people: float = 0.1  # share whose traits are never told
     minutes: float = 7.0  # median visit
@@ -104,8 +104,9 @@ FIRST = World(
             outcome="home_listed",
             yearly=0.05,
             interest={"property_value_check": 1.0, "comparable_view": 0.7, "market_report_view": 0.3},
-            commitment={"document_access": 0.8, "document_download": 0.5, "document_share": 0.3},
+            commitment={"document_access": 1.3, "document_download": 1.0, "document_share": 0.8},
             topic="market",
+            sudden=0.33,
             spring=0.3,
             life_event=0.3,
         ),
@@ -113,17 +114,19 @@ FIRST = World(
             outcome="home_bought",
             yearly=0.04,
             interest={"comparable_view": 1.8, "market_report_view": 0.3},
-            commitment={"calculator_use": 0.7, "document_download": 0.35, "profile_update": 0.2},
+            commitment={"calculator_use": 1.2, "document_download": 1.0, "profile_update": 0.6},
             topic="listing",
+            sudden=0.24,
             spring=0.25,
             life_event=0.3,
         ),
         Plan(
             outcome="loan_refinanced",
             yearly=0.06,
-            interest={"calculator_use": 0.9, "property_value_check": 0.3},
-            commitment={"document_access": 0.7, "document_share": 0.35},
+            interest={"calculator_use": 1.0, "property_value_check": 0.3},
+            commitment={"document_access": 1.8, "calculator_use": 0.8, "profile_update": 0.4},
             topic="refinance",
+            sudden=0.36,
             spring=0.1,
             life_event=0.1,
         ),
@@ -131,8 +134,9 @@ FIRST = World(
             outcome="investment_made",
             yearly=0.02,
             interest={"market_report_view": 1.0, "comparable_view": 1.0},
-            commitment={"calculator_use": 0.5, "property_value_check": 0.5, "document_share": 0.3},
+            commitment={"calculator_use": 0.9, "property_value_check": 0.9, "document_share": 0.6},
             topic="market",
+            sudden=0.24,
             spring=0.05,
             life_event=0.05,
         ),

@@ -1,0 +1,62 @@
+"""The offline jobs: `python -m training train NAME...`, `python -m training backfill`."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from pathlib import Path
+
+from feature_repo import settings
+from feature_repo.vocabulary import load
+from onnx_models import registry
+from onnx_models.card import METADATA, decode
+from training.catalogue import MODELS
+from training.study import Sizes
+from training.train import UnknownModel, train
+
+
+def main() -> int:
+    given = _arguments().parse_args()
+    try:
+        return int(given.run(given))
+    except (UnknownModel, registry.ModelError) as error:
+        print(error, file=sys.stderr)
+        return 2
+
+
+def _arguments() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="telltale", description="offline jobs")
+    jobs = parser.add_subparsers(required=True)
+    job = jobs.add_parser("train", help="trains models on simulated people and writes their new versions")
+    job.add_argument("names", nargs="+", metavar="NAME", help=f"all, or of {', '.join(MODELS)}")
+    job.add_argument("--people", type=int, default=Sizes().people)
+    job.add_argument("--judged", type=int, default=Sizes().judged, help="people of each set that is judged")
+    job.add_argument("--share", type=float, default=Sizes().share, help="of all scoring instants, to train on")
+    job.add_argument("--seed", type=int, default=Sizes().seed)
+    job.add_argument("--output", type=Path, help="directory of models; by default TELLTALE_MODELS or those that ship")
+    job.set_defaults(run=_train)
+    return parser
+
+
+def _train(given: argparse.Namespace) -> int:
+    current = settings.load()
+    names = list(MODELS) if given.names == ["all"] else given.names
+    sizes = Sizes(people=given.people, judged=given.judged, share=given.share, seed=given.seed)
+    started = time.monotonic()
+    directory = given.output or Path(current.models or registry.HERE)
+    for place in train(names, load(current.feature_repo), sizes, directory):
+        print(f"{place} ({time.monotonic() - started:.0f} s)")
+        _show(place)
+    return 0
+
+
+def _show(place: Path) -> None:
+    metadata = decode((place / METADATA).read_bytes())
+    print(f"  threshold {metadata.threshold}")
+    for name, row in metadata.metrics.items():
+        print(f"  {name:36}" + "  ".join(f"{metric} {value:.3f}" for metric, value in row.items()))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
