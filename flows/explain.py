@@ -28,11 +28,12 @@ class Explainer:
 
     def reasons(self, alert: Alert) -> list[str]:
         names = self._services.get(alert.model, ())
-        booster = self._booster(alert.model, alert.model_version) if len(names) == len(alert.features) else None
+        booster = self.booster(alert.model, alert.model_version) if len(names) == len(alert.features) else None
         added = contributions(booster, alert.features) if booster else []
         return reasons(self.vocabulary, names, alert.features, added, alert.signals)
 
-    def _booster(self, model: str, version: str) -> Any:
+    def booster(self, model: str, version: str) -> Any:
+        """The booster of a model version; None where it is not to be had."""
         key = (model, version)
         if key not in self._boosters:
             self._boosters[key] = _load(self.models / model / version)

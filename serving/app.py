@@ -20,7 +20,7 @@ from feature_repo.vocabulary import Vocabulary, VocabularyError
 from feature_repo.vocabulary import load as load_vocabulary
 from flows.resp import StoreError, pack
 from flows.store import Store, connect, create, durability
-from serving import api, errors, health, ingest, metrics
+from serving import alerts, api, docs_page, errors, health, ingest, metrics, openapi, users
 from serving.deadlines import Protocol, watch
 from serving.front import Front, Requests
 
@@ -30,14 +30,26 @@ PATIENCE = 10.0  # seconds to wait for the store at start
 GRACE = 1  # seconds that requests under way may take when the process is told to end
 
 
+OPERATIONS = [*ingest.operations, *health.operations, *metrics.operations, *users.operations, *alerts.operations]
+
+
 def build(parts: api.Api) -> Front:
     """The whole API, from its parts."""
+    described = openapi.document(OPERATIONS)
     app = Starlette(
-        routes=[*health.routes, *metrics.routes],
+        routes=[
+            *health.routes,
+            *metrics.routes,
+            *users.routes,
+            *alerts.routes,
+            *openapi.routes(described),
+            *docs_page.routes(described),
+        ],
         exception_handlers=errors.handlers,
         lifespan=lifespan,
     )
     app.state.api, app.state.requests = parts, Requests()
+    app.state.scorer = users.Scorer(parts.settings, parts.vocabulary)
     return Front(app, ingest.doors(parts), parts.auth, app.state.requests)
 
 
@@ -49,9 +61,10 @@ async def lifespan(app: Starlette) -> AsyncIterator[None]:
     with contextlib.suppress(StoreError):
         (names,) = await parts.client.call(pack("HKEYS", keys.UNKNOWN))
         parts.intake.list_unknown(name.decode() for name in names)
-    gc.collect()
-    gc.freeze()
-    yield
+    async with alerts.running(app, parts.settings):
+        gc.collect()
+        gc.freeze()
+        yield
     await parts.appender.stop()
     parts.client.close()
 

@@ -12,6 +12,7 @@ from flows.resp import StoreError, pack
 from serving import api
 from serving.errors import json_response
 from serving.messages import Check
+from serving.openapi import Operation
 
 # Ids of the newest entry ever, and of the oldest one behind a position; entries themselves stay in the store.
 LOG_ENDS = """
@@ -63,3 +64,13 @@ async def _problems(parts: api.Api) -> list[str]:
 
 
 routes = [Route("/healthz", healthz), Route("/readyz", readyz)]
+operations = [
+    Operation(path="/healthz", summary="Whether the process is up", tag="Operations", gives=Check, open=True),
+    Operation(
+        path="/readyz",
+        summary="Whether events become features",
+        tag="Operations",
+        gives=Check,
+        errors={503: "not ready; `problems` says why"},
+    ),
+]

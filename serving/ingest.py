@@ -19,6 +19,7 @@ from flows.resp import StoreError
 from serving import front
 from serving.api import Api
 from serving.append import Unavailable
+from serving.auth import Auth
 from serving.body import Gone, headers_of, read_json
 from serving.errors import JSON, ApiError, located, reply, reply_error, too_large, unauthorised, unavailable
 from serving.front import HUNG_UP
@@ -29,6 +30,7 @@ from serving.messages import (
     EVENT_BYTES,
     Alias,
     Batch,
+    BatchOfCalls,
     BatchStored,
     Call,
     Group,
@@ -42,6 +44,7 @@ from serving.messages import (
     batch_decoder,
     call_decoder,
 )
+from serving.openapi import EVENT_ERRORS, Operation, Parameter
 from serving.salvage import split
 
 ROUTES: dict[str, type | None] = {  # path -> what it takes; None: any, in a batch
@@ -84,6 +87,14 @@ _envelope = msgspec.json.Decoder(Envelope)
 _encode = msgspec.json.Encoder().encode
 
 
+class Asked(msgspec.Struct, frozen=True):
+    """A request as it came; `organisation` is None where its key is not in a header but, maybe, in the body."""
+
+    headers: dict[bytes, bytes]
+    organisation: bytes | None
+    body: bytes
+
+
 class Ingest:
     """The doors for events, sharing one appender."""
 
@@ -92,27 +103,29 @@ class Ingest:
         self.nearest = lru_cache(10_000)(parts.vocabulary.nearest)
 
     def door(self, kind: type | None) -> Door:
-        return Door(self.batch if kind is None else One(self, kind), BATCH_BYTES if kind is None else EVENT_BYTES)
+        answer, most = (self.batch, BATCH_BYTES) if kind is None else (One(self, kind), EVENT_BYTES)
+        return Door(self.auth, answer, most)
 
-    async def sender(self, headers: dict[bytes, bytes], key: str | None) -> Sender:
+    async def sender(self, asked: Asked, key: str | None) -> Sender:
         """Who sends, once allowed to. Raises ApiError 400, 401, Unavailable."""
-        header = headers.get(b"authorization") or (basic(key) if key else b"")
-        organisation = self.auth.remembered(header) or await self.auth.organisation(header)
-        history = headers.get(HISTORY) == b"1"
+        organisation = asked.organisation
+        if organisation is None:
+            organisation = await self.auth.organisation(basic(key) if key else b"")
+        history = asked.headers.get(HISTORY) == b"1"
         if history and self.clock == "wall":
             raise ApiError(400, "only a store created with TELLTALE_CLOCK=log takes history", HISTORY.decode().title())
         return Sender(organisation, time.time_ns() // 1_000_000, self.appender.room(), history=history)
 
-    async def batch(self, headers: dict[bytes, bytes], body: bytes) -> bytes:
+    async def batch(self, asked: Asked) -> bytes:
         """Stores the good calls of a batch, reports the others. Raises ApiError when none is good."""
-        batch, calls = unpacked(headers, body)
-        sender = await self.sender(headers, batch.writeKey)
+        batch, calls = unpacked(asked.body)
+        sender = await self.sender(asked, batch.writeKey)
         sender = msgspec.structs.replace(sender, sent=batch.sentAt) if batch.sentAt else sender
         unknown: Counter[str] = Counter()
         rejected = self._take_all(calls, sender, unknown)
         if len(rejected) == len(calls):
             raise ApiError(400, "none of the calls could be stored", "batch", rejected=rejected)
-        await self.appender.stored(sender.group, len(body))
+        await self.appender.stored(sender.group, len(asked.body))
         return _encode(BatchStored(
             success=True, accepted=len(calls) - len(rejected), rejected=rejected, unknown=self.notes(unknown)
         ))  # fmt: skip
@@ -152,20 +165,18 @@ class One:
         self._ingest, self._decode = ingest, msgspec.json.Decoder(kind).decode
         self._type = str(kind.__struct_config__.tag)
 
-    async def __call__(self, headers: dict[bytes, bytes], body: bytes) -> bytes:
+    async def __call__(self, asked: Asked) -> bytes:
         """Stores one call. Raises ApiError 4xx, Unavailable."""
-        if b"authorization" not in headers and b"writeKey" not in body:
-            raise unauthorised("a write key is needed: send it as the user name of Basic auth")
         try:
-            body.decode()
-            call = self._decode(body)
-            raw = self._whole(body, call)
-            sender = await self._ingest.sender(headers, call.writeKey)
+            asked.body.decode()
+            call = self._decode(asked.body)
+            raw = self._whole(asked.body, call)
+            sender = await self._ingest.sender(asked, call.writeKey)
             unknown = self._ingest.intake.take(call, raw, sender)
         except (Rejected, *_UNREADABLE) as error:
             field, detail = reason(error)
             raise ApiError(400, detail, field) from None
-        await self._ingest.appender.stored(sender.group, len(body))
+        await self._ingest.appender.stored(sender.group, len(raw))
         if unknown is None:
             return _STORED
         return _encode(Stored(success=True, unknown=self._ingest.notes(Counter([unknown]))))
@@ -181,22 +192,21 @@ class One:
         return raw
 
 
-Answer = Callable[[dict[bytes, bytes], bytes], Awaitable[bytes]]
+Answer = Callable[[Asked], Awaitable[bytes]]
 
 
 class Door:
     """One path, as ASGI."""
 
-    def __init__(self, answer: Answer, most: int) -> None:
-        self._answer, self._most = answer, most
+    def __init__(self, auth: Auth, answer: Answer, most: int) -> None:
+        self._auth, self._answer, self._most = auth, answer, most
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> int:
         """Answers, and returns the status."""
         if scope["method"] != "POST":
             return await _not_post(scope["method"], send)
         try:
-            headers = headers_of(scope)
-            body = await self._answer(headers, await read_json(headers, receive, self._most))
+            body = await self._answer(await self._asked(headers_of(scope), receive))
         except ApiError as error:
             return await reply_error(send, error, ANY_ORIGIN)
         except (Unavailable, StoreError) as error:
@@ -205,6 +215,16 @@ class Door:
         except Gone:
             return HUNG_UP
         return await reply(send, 200, body, JSON, ANY_ORIGIN)
+
+    async def _asked(self, headers: dict[bytes, bytes], receive: Receive) -> Asked:
+        header = headers.get(b"authorization")
+        organisation = None
+        if header is not None:
+            organisation = self._auth.remembered(header) or await self._auth.organisation(header)
+        body = await read_json(headers, receive, self._most)
+        if organisation is None and b"writeKey" not in body:
+            raise unauthorised("a write key is needed: send it as the user name of Basic auth")
+        return Asked(headers, organisation, body)
 
 
 async def _not_post(method: str, send: Send) -> int:
@@ -219,13 +239,13 @@ def basic(key: str) -> bytes:
     return b"Basic " + base64.b64encode(key.encode() + b":")
 
 
-def unpacked(headers: dict[bytes, bytes], body: bytes) -> tuple[Batch, list[bytes]]:
+def unpacked(body: bytes) -> tuple[Batch, list[bytes]]:
     """A batch and the JSON of each of its calls. Raises ApiError."""
     try:
         batch = batch_decoder.decode(body)
         calls = [bytes(raw) for raw in batch.batch]
     except _UNREADABLE as error:
-        batch, calls = _salvaged(headers, body, error)
+        batch, calls = _salvaged(body, error)
     if not calls:
         raise ApiError(400, "expected at least one call", "batch")
     if len(calls) > BATCH_EVENTS:
@@ -233,10 +253,8 @@ def unpacked(headers: dict[bytes, bytes], body: bytes) -> tuple[Batch, list[byte
     return batch, calls
 
 
-def _salvaged(headers: dict[bytes, bytes], body: bytes, error: Exception) -> tuple[Batch, list[bytes]]:
+def _salvaged(body: bytes, error: Exception) -> tuple[Batch, list[bytes]]:
     """What can be read of a batch that as a whole cannot."""
-    if b"authorization" not in headers and b"writeKey" not in body:
-        raise unauthorised("a write key is needed: send it as the user name of Basic auth")
     field, detail = reason(error)
     found = None if isinstance(error, msgspec.ValidationError) else split(body)
     if found is None:
@@ -265,3 +283,23 @@ def _message_id(raw: bytes) -> str | None:
     except _UNREADABLE:
         return None
     return found[:512] if isinstance(found, str) else None
+
+
+def _operation(path: str, kind: type | None) -> Operation:
+    told = (kind or BatchOfCalls).__doc__ or ""
+    return Operation(
+        path=path,
+        method="post",
+        summary=told.splitlines()[0],
+        tag="Events in" if path in NAMED else "Events in, as analytics.js spells the paths",
+        takes=kind or BatchOfCalls,
+        gives=BatchStored if kind is None else Stored,
+        parameters=(
+            Parameter(HISTORY.decode().title(), "1: count this, let nothing fire (log clock)", where="header"),
+        ),
+        errors=EVENT_ERRORS,
+    )
+
+
+NAMED = tuple(path for path in ROUTES if len(path) > len("/v1/t"))
+operations = [_operation(path, kind) for path, kind in ROUTES.items()]

@@ -30,7 +30,7 @@ MAX_NAMES = 10_000  # event names remembered
 MAX_LISTED = 1_000  # unknown event names counted by name
 ANONYMOUS = "anon:"
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
-_NULL = b"null"
+_ABSENT = (b"", b"null")
 
 
 class Rejected(ValueError):
@@ -238,7 +238,7 @@ def _properties(names: dict[str, str]) -> Callable[[bytes], Any]:
 
 def _object(read: Callable[[bytes], Any], given: msgspec.Raw, field: str) -> Any:
     raw = bytes(given)
-    if raw == _NULL:
+    if raw in _ABSENT:
         return None
     if raw[:1] != b"{":
         raise Rejected(field, f"expected an object, got {raw[:40].decode(errors='replace')}")

@@ -40,34 +40,34 @@ class Track(Message, tag="track"):
     """Somebody did something."""
 
     event: Annotated[str, Meta(min_length=1, max_length=512, examples=["Document Viewed"])]
-    properties: Object = Raw(b"null")
+    properties: Object = msgspec.field(default_factory=Raw)
 
 
 class Identify(Message, tag="identify"):
     """Who somebody is; with both ids, that the anonymous one is this user."""
 
-    traits: Object = Raw(b"null")
+    traits: Object = msgspec.field(default_factory=Raw)
 
 
 class Page(Message, tag="page"):
     """Somebody saw a page. Stored; touches no feature."""
 
     name: str | None = None
-    properties: Object = Raw(b"null")
+    properties: Object = msgspec.field(default_factory=Raw)
 
 
 class Screen(Message, tag="screen"):
     """Somebody saw a screen. Stored; touches no feature."""
 
     name: str | None = None
-    properties: Object = Raw(b"null")
+    properties: Object = msgspec.field(default_factory=Raw)
 
 
 class Group(Message, tag="group"):
     """Somebody belongs to a group. Stored; touches no feature."""
 
     groupId: Id = None
-    traits: Object = Raw(b"null")
+    traits: Object = msgspec.field(default_factory=Raw)
 
 
 class Alias(Message, tag="alias"):

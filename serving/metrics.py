@@ -22,6 +22,7 @@ from flows.resp import pack
 from serving import api
 from serving.front import BUCKETS, Requests
 from serving.health import log_ends
+from serving.openapi import Operation
 
 TEXT = "text/plain; version=0.0.4; charset=utf-8"
 Labels = dict[str, Any]
@@ -154,3 +155,4 @@ def _escaped(text: str) -> str:
 
 
 routes = [Route("/metrics", metrics)]
+operations = [Operation(path="/metrics", summary="For Prometheus", tag="Operations", media="text/plain")]

@@ -1,0 +1,118 @@
+"""`/openapi.json` (OpenAPI 3.1), generated from the message types that validate and answer.
+
+A room that adds routes lists what they take and give as `operations: list[Operation]`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from importlib.metadata import version
+from typing import Any
+
+import msgspec
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from serving import messages
+from serving.errors import json_response
+
+JSON, PROBLEM, TEXT, STREAM = "application/json", "application/problem+json", "text/plain", "text/event-stream"
+COMMON = {401: "no or an unknown write key", 503: "the store is not reachable: come back after Retry-After"}
+EVENT_ERRORS = {
+    400: "a call that cannot be read; `field` names what is wrong",
+    413: "too large",
+    415: "another type or compression of content",
+    405: "another method",
+}
+
+
+class Parameter(msgspec.Struct, frozen=True):
+    """One parameter of a path, a query or a header. `kind`: the type it is read as."""
+
+    name: str
+    description: str
+    kind: Any = str
+    where: str = "query"
+
+
+class Operation(msgspec.Struct, frozen=True, kw_only=True):
+    """One method at one path: the types that it takes and gives, and how it can fail."""
+
+    path: str
+    summary: str
+    tag: str
+    method: str = "get"
+    takes: Any = None
+    gives: Any = None
+    media: str = JSON
+    parameters: tuple[Parameter, ...] = ()
+    errors: dict[int, str] = {}
+    open: bool = False
+
+
+def document(operations: Iterable[Operation]) -> dict[str, Any]:
+    """The whole description."""
+    operations = list(operations)
+    kinds = [kind for o in operations for kind in _kinds(o)]
+    kinds = [kind for i, kind in enumerate(kinds) if kind not in kinds[:i]]
+    schemas, components = msgspec.json.schema_components(kinds, ref_template="#/components/schemas/{name}")
+    schema = list(zip(kinds, schemas, strict=True))
+    paths: dict[str, Any] = {}
+    for operation in operations:
+        paths.setdefault(operation.path, {})[operation.method] = _operation(operation, schema)
+    return {
+        "openapi": "3.1.0",
+        "info": {"title": "Telltale", "version": version("telltale"), "description": "Who is about to act, and why."},
+        "security": [{"writeKey": []}],
+        "paths": paths,
+        "components": {
+            "schemas": components,
+            "securitySchemes": {
+                "writeKey": {"type": "http", "scheme": "basic", "description": "user name: a write key; no password"}
+            },
+        },
+    }
+
+
+def _kinds(operation: Operation) -> list[Any]:
+    given = (operation.takes, operation.gives, messages.Problem, *(p.kind for p in operation.parameters))
+    return [kind for kind in given if kind is not None]
+
+
+def _operation(operation: Operation, schemas: list[tuple[Any, Any]]) -> dict[str, Any]:
+    def content(kind: Any, media: str) -> dict[str, Any]:
+        return {media: {"schema": next(s for k, s in schemas if k == kind) if kind is not None else {"type": "string"}}}
+
+    errors = {} if operation.open else {**COMMON, **operation.errors}
+    found: dict[str, Any] = {
+        "summary": operation.summary,
+        "tags": [operation.tag],
+        "responses": {
+            "200": {"description": "done", "content": content(operation.gives, operation.media)},
+            **{str(s): {"description": d, "content": content(messages.Problem, PROBLEM)} for s, d in errors.items()},
+        },
+    }
+    if operation.takes is not None:
+        found["requestBody"] = {"required": True, "content": content(operation.takes, JSON)}
+    if operation.parameters:
+        found["parameters"] = [
+            {
+                "name": p.name,
+                "in": p.where,
+                "description": p.description,
+                "required": p.where == "path",
+                "schema": next(s for k, s in schemas if k == p.kind),
+            }
+            for p in operation.parameters
+        ]
+    if operation.open:
+        found["security"] = []
+    return found
+
+
+def routes(described: dict[str, Any]) -> list[Route]:
+    async def openapi(request: Request) -> Response:
+        return json_response(described)
+
+    return [Route("/openapi.json", openapi)]

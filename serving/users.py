@@ -1,0 +1,143 @@
+"""What is known of one person: features as Feast's bytes hold them, and what the models make of them."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from functools import cached_property
+
+import msgspec
+import numpy as np
+from starlette.concurrency import run_in_threadpool
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from feature_repo.declare import Service
+from feature_repo.layout import entity_key, field, read_double, read_timestamp, timestamp_field
+from feature_repo.settings import Settings
+from feature_repo.vocabulary import Vocabulary
+from flows.explain import Explainer
+from flows.reasons import contributions, in_words
+from flows.resp import pack
+from onnx_models.registry import NoModel, newest, versions
+from onnx_models.session import Model
+from serving import api
+from serving.errors import ApiError, json_response
+from serving.messages import Contribution, FeatureValue, Score, UserFeatures, UserScores
+from serving.openapi import Operation, Parameter
+
+TELLING = 5  # contributions shown
+
+
+class Known(msgspec.Struct):
+    """A person's feature values (None: not written), and when they held."""
+
+    at: datetime | None
+    values: dict[str, float | None]
+
+
+async def features(request: Request) -> Response:
+    parts = api.of(request)
+    known = await read(parts, api.organisation(request), request.path_params["user"])
+    told = {
+        f.name: FeatureValue(known.values[f.name], f.unit, f.window, f.description) for f in parts.vocabulary.features
+    }
+    return json_response(UserFeatures(request.path_params["user"], known.at, told))
+
+
+async def scores(request: Request) -> Response:
+    parts = api.of(request)
+    known = await read(parts, api.organisation(request), request.path_params["user"])
+    scored, refused = await run_in_threadpool(request.app.state.scorer.score, known)
+    return json_response(UserScores(request.path_params["user"], known.at, scored, refused))
+
+
+async def read(parts: api.Api, organisation: str, user: str) -> Known:
+    """Raises ApiError 404 when nothing was ever written of this person."""
+    vocabulary = parts.vocabulary
+    key = entity_key(vocabulary.join_key, f"{organisation}/{user}".encode())
+    names = [f.name for f in vocabulary.features]
+    fields = [field(vocabulary.view, name) for name in names]
+    (stamp, *found) = (await parts.client.call(pack("HMGET", key, timestamp_field(vocabulary.view), *fields)))[0]
+    if stamp is None:
+        raise ApiError(404, f"nothing is known of a user {user[:200]!r}", "id")
+    values = {name: read_double(value) for name, value in zip(names, found, strict=True)}
+    return Known(datetime.fromtimestamp(read_timestamp(stamp) / 1000, UTC), values)
+
+
+class Scorer:
+    """Loads the newest version of each model when it is first asked for, and again when there is a newer one."""
+
+    def __init__(self, settings: Settings, vocabulary: Vocabulary) -> None:
+        self._directory, self._vocabulary = settings.models, vocabulary
+        self._models: dict[str, tuple[list[str], Model]] = {}
+
+    @cached_property
+    def _explainer(self) -> Explainer:
+        return Explainer(self._vocabulary, self._directory)
+
+    def score(self, known: Known) -> tuple[list[Score], dict[str, str]]:
+        """(scores, highest first; models that cannot score, and why)."""
+        scored, refused = [], {}
+        for service in self._vocabulary.services:
+            try:
+                scored.append(self._score(service, known))
+            except NoModel as error:
+                refused[service.name] = str(error)
+        return sorted(scored, key=lambda s: -s.score), refused
+
+    def _score(self, service: Service, known: Known) -> Score:
+        model = self._model(service)
+        row = [self._value(known, name) for name in service.features]
+        raw, calibrated = model.scores(np.array([row], np.float32))
+        return Score(
+            model=model.name,
+            version=model.version,
+            score=float(calibrated[0]),
+            raw=float(raw[0]),
+            threshold=model.threshold,
+            reasons=self._reasons(model, service, row),
+        )
+
+    def _value(self, known: Known, name: str) -> float:
+        value = known.values[name]
+        return self._vocabulary.features[self._vocabulary.feature_index[name]].default if value is None else value
+
+    def _model(self, service: Service) -> Model:
+        present = versions(service.name, self._directory)
+        held = self._models.get(service.name)
+        if held is None or held[0] != present:
+            held = self._models[service.name] = (present, newest(service.name, self._directory, service.features))
+        return held[1]
+
+    def _reasons(self, model: Model, service: Service, row: list[float]) -> list[Contribution]:
+        booster = self._explainer.booster(model.name, model.version)
+        added = contributions(booster, row) if booster else []
+        order = sorted(range(len(added)), key=lambda i: -abs(added[i]))[:TELLING]
+        declared = [self._vocabulary.features[self._vocabulary.feature_index[name]] for name in service.features]
+        return [
+            Contribution(declared[i].name, row[i], added[i], in_words(declared[i], row[i])) for i in order if added[i]
+        ]
+
+
+routes = [Route("/v1/users/{user:path}/features", features), Route("/v1/users/{user:path}/scores", scores)]
+_ID = Parameter("id", "the userId; `anon:` and the anonymousId for somebody not yet known by name", where="path")
+_NOBODY = {404: "nothing is known of this user"}
+operations = [
+    Operation(
+        path="/v1/users/{id}/features",
+        summary="A person's features, with the moment at which they held",
+        tag="People",
+        parameters=(_ID,),
+        gives=UserFeatures,
+        errors=_NOBODY,
+    ),
+    Operation(
+        path="/v1/users/{id}/scores",
+        summary="What each model makes of them, and which features moved it",
+        tag="People",
+        parameters=(_ID,),
+        gives=UserScores,
+        errors=_NOBODY,
+    ),
+]
