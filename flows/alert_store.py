@@ -16,6 +16,7 @@ from flows.alert import Alert, Priority
 WRITERS = 7_454_001  # PostgreSQL's advisory lock: writers commit one after another, so `seq` grows as they commit
 LOCK_PATIENCE = 0.5  # seconds that SQLite waits for another writer
 JSON_COLUMNS = ("signals", "features", "reasons")
+EXACT = ("organisation", "type", "priority", "user")  # filters that are equalities
 
 metadata = sa.MetaData()
 alerts = sa.Table(
@@ -162,11 +163,7 @@ def _stored(row: sa.RowMapping) -> Stored:
 
 def _where(only: Filter) -> list[sa.ColumnElement[bool]]:
     given = msgspec.structs.asdict(only)
-    tests = [
-        alerts.c[name] == given[name]
-        for name in ("organisation", "type", "priority", "user")
-        if given[name] is not None
-    ]
+    tests = [alerts.c[name] == given[name] for name in EXACT if given[name] is not None]
     if only.since is not None:
         tests.append(alerts.c.scored_at >= only.since)
     if only.until is not None:
@@ -174,3 +171,11 @@ def _where(only: Filter) -> list[sa.ColumnElement[bool]]:
     if only.min_score is not None:
         tests.append(alerts.c.score >= only.min_score)
     return tests
+
+
+def matches(only: Filter, alert: Alert) -> bool:
+    """Whether the filter keeps the alert, as the queries do."""
+    given = msgspec.structs.asdict(only)
+    same = all(given[name] in (None, getattr(alert, name)) for name in EXACT)
+    in_time = (only.since or 0) <= alert.scored_at and (only.until is None or alert.scored_at < only.until)
+    return same and in_time and alert.score >= (only.min_score or 0.0)

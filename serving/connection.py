@@ -29,7 +29,7 @@ class Connection:
         try:
             async with asyncio.timeout(self._timeout):
                 self._writer.write(b"".join(commands))
-                return [await self._reply() for _ in commands]
+                return [await self.reply() for _ in commands]
         except TimeoutError:
             self.close()
             raise Lost(f"the store did not answer within {self._timeout:g} s") from None
@@ -40,7 +40,8 @@ class Connection:
             self.close()
             raise Lost(f"the store went away: {error}") from error
 
-    async def _reply(self) -> Any:
+    async def reply(self) -> Any:
+        """The next reply, or what the server sends to a subscriber, however long that takes. Raises ConnectionError."""
         while (reply := self._replies.gets()) is _NOTHING:
             data = await self._reader.read(READ)
             if not data:

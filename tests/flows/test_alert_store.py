@@ -13,7 +13,7 @@ import sqlalchemy as sa
 
 from feature_repo.settings import Settings
 from flows.alert import alert_id, decode, encode, priority
-from flows.alert_store import AlertStore, Filter, open_alerts
+from flows.alert_store import AlertStore, Filter, matches, open_alerts
 from tests.flows.made_alerts import alert
 
 
@@ -67,11 +67,12 @@ def test_all_or_none(store: AlertStore) -> None:
         ({"organisation": "acme", "user": "u4"}, []),
     ],
 )
-def test_filters(store: AlertStore, only: dict[str, object], users: list[str]) -> None:
-    """Each filter keeps what it names, newest first, and filters join by and."""
+def test_filters(store: AlertStore, only: dict[str, Any], users: list[str]) -> None:
+    """Each filter keeps what it names, newest first, and filters join by and; live alerts pass as stored ones do."""
     store.insert([alert(1), alert(2, type="LIKELY_TO_BUY"), alert(3, priority="LOW", score=0.9)])
     store.insert([alert(4, organisation="other")])
     assert found(store, **only) == users
+    assert [s.alert.user for s in store.newest(Filter(), 9) if matches(Filter(**only), s.alert)] == users
 
 
 def test_another_organisation_does_not_see_it(store: AlertStore) -> None:

@@ -1,0 +1,193 @@
+"""`/v1/alerts`: the list, one, and the live stream (server-sent events). Each key sees its own organisation's."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Callable
+from datetime import datetime
+from typing import Annotated, Any, get_args
+
+import msgspec
+from msgspec import Meta
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import Response, StreamingResponse
+from starlette.routing import Route
+
+from feature_repo.settings import Settings
+from flows.alert import Alert, Priority
+from flows.alert_store import Filter
+from serving import api
+from serving.alert_feed import Feed, Shelf, frames
+from serving.errors import ApiError, json_response
+from serving.intake import milliseconds
+from serving.openapi import STREAM, Operation, Parameter
+
+MOST = 500  # alerts a page
+USUAL = 50
+_SEQ = Annotated[int, Meta(ge=0, le=(1 << 63) - 1)]
+
+
+class AlertPage(msgspec.Struct):
+    """Alerts, newest first. `next`: the cursor of the next page; null on the last. Times are ms since 1970."""
+
+    alerts: list[Alert]
+    next: str | None
+
+
+class Alerts(msgspec.Struct):
+    """What the routes share."""
+
+    shelf: Shelf
+    feed: Feed
+
+
+@contextlib.asynccontextmanager
+async def running(app: Starlette, settings: Settings) -> AsyncIterator[None]:
+    """For the app's lifespan: opens the table and listens for new alerts."""
+    shelf = Shelf(settings)
+    app.state.alerts = Alerts(shelf, Feed(settings, shelf))
+    listener = asyncio.create_task(app.state.alerts.feed.listen())
+    try:
+        yield
+    finally:
+        listener.cancel()
+        await asyncio.gather(listener, return_exceptions=True)
+        shelf.store.close()
+
+
+async def listed(request: Request) -> Response:
+    given = asked(request, {*FILTERS, *SPAN, "limit", "cursor"})
+    only, before, limit = _filter(request, given), given.get("cursor"), given.get("limit", USUAL)
+    found = await _alerts(request).shelf.ask(lambda store: store.newest(only, limit + 1, before))
+    more = str(found[limit - 1].seq) if len(found) > limit else None
+    return json_response(AlertPage([s.alert for s in found[:limit]], more))
+
+
+async def one(request: Request) -> Response:
+    alert, organisation = request.path_params["id"], api.organisation(request)
+    found = await _alerts(request).shelf.ask(lambda store: store.find(alert, organisation))
+    if found is None:
+        raise ApiError(404, f"there is no alert {alert[:200]!r}", "id")
+    return json_response(found)
+
+
+async def stream(request: Request) -> Response:
+    given = asked(request, {*FILTERS, "after"})
+    last = request.headers.get("last-event-id") or None
+    after = given.get("after") if last is None else read("Last-Event-ID", last)
+    feed = _alerts(request).feed
+    start = await feed.start(after)
+    headers = {"cache-control": "no-cache", "x-accel-buffering": "no"}
+    return StreamingResponse(frames(feed, start, _filter(request, given)), headers=headers, media_type=STREAM)
+
+
+def asked(request: Request, known: set[str]) -> dict[str, Any]:
+    """The query's parameters, each read as its type. Raises ApiError 400 that names the one that is wrong."""
+    for name in request.query_params:
+        if name not in known:
+            raise ApiError(400, f"expected one of {', '.join(sorted(known))}", name)
+    return {name: read(name, text) for name, text in request.query_params.items()}
+
+
+def read(name: str, text: str) -> Any:
+    """A parameter's value. Raises ApiError 400."""
+    try:
+        return READERS[name](text)
+    except ValueError as error:
+        raise ApiError(400, f"{error}, got {text[:100]!r}", name) from None
+
+
+def _as(kind: Any, expected: str) -> Callable[[str], Any]:
+    def read_(text: str) -> Any:
+        try:
+            return msgspec.convert(text, kind, strict=False)
+        except msgspec.ValidationError:
+            raise ValueError(f"expected {expected}") from None
+
+    return read_
+
+
+_number = _as(_SEQ, "a whole number from 0")
+
+
+def moment(text: str) -> int:
+    """ISO 8601 (without a zone: UTC) or ms since 1970, as ms since 1970. Raises ValueError."""
+    try:
+        return _number(text) if text.isdecimal() else milliseconds(datetime.fromisoformat(text))
+    except (ValueError, OverflowError):
+        raise ValueError("expected ISO 8601 or milliseconds since 1970") from None
+
+
+READERS: dict[str, Callable[[str], Any]] = {
+    "type": str,
+    "user": str,
+    "priority": _as(Priority, f"one of {', '.join(get_args(Priority))}"),
+    "min_score": _as(Annotated[float, Meta(ge=0, le=1)], "a number from 0 to 1"),
+    "since": moment,
+    "until": moment,
+    "limit": _as(Annotated[int, Meta(ge=1, le=MOST)], f"a whole number from 1 to {MOST}"),
+    "cursor": _as(_SEQ, "what `next` gave"),
+    "after": _number,
+    "Last-Event-ID": _number,
+}
+FILTERS = {
+    "type": "alert type, as `LIKELY_TO_SELL`",
+    "priority": "CRITICAL, HIGH, MEDIUM or LOW",
+    "user": "of one person",
+    "min_score": "calibrated score, at least",
+}
+SPAN = {"since": "scored then or later: ISO 8601, or ms since 1970", "until": "scored before that"}
+
+
+def _filter(request: Request, given: dict[str, Any]) -> Filter:
+    return Filter(organisation=api.organisation(request), **{k: v for k, v in given.items() if k in {*FILTERS, *SPAN}})
+
+
+def _alerts(request: Request) -> Alerts:
+    return request.app.state.alerts
+
+
+routes = [
+    Route("/v1/alerts", listed),
+    Route("/v1/alerts/stream", stream),
+    Route("/v1/alerts/{id}", one),
+]
+_filters = tuple(Parameter(name, says) for name, says in FILTERS.items())
+operations = [
+    Operation(
+        path="/v1/alerts",
+        summary="Alerts, newest first",
+        tag="Alerts",
+        gives=AlertPage,
+        parameters=(
+            *_filters,
+            *(Parameter(name, says) for name, says in SPAN.items()),
+            Parameter("limit", f"at most so many; {USUAL} unless told, {MOST} at most", int),
+            Parameter("cursor", "`next` of the page before"),
+        ),
+        errors={400: "a parameter that cannot be read; `field` names it"},
+    ),
+    Operation(
+        path="/v1/alerts/stream",
+        summary="Alerts as they are stored (server-sent events named `alert`, with Alert as data)",
+        tag="Alerts",
+        gives=Alert,
+        media=STREAM,
+        parameters=(
+            *_filters,
+            Parameter("after", "begin after this event id; without it, with what is new", int),
+            Parameter("Last-Event-ID", "go on after this event id, as browsers do by themselves", int, "header"),
+        ),
+        errors={400: "a parameter that cannot be read; `field` names it"},
+    ),
+    Operation(
+        path="/v1/alerts/{id}",
+        summary="One alert",
+        tag="Alerts",
+        gives=Alert,
+        parameters=(Parameter("id", "the alert's id", where="path"),),
+        errors={404: "no such alert"},
+    ),
+]
