@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import fcntl
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -74,14 +77,15 @@ class AlertStore:
         self.engine = _engine(url)
 
     def create(self) -> None:
-        """Makes the table where there is none."""
-        metadata.create_all(self.engine)
+        """Makes the table where there is none; several processes may do so at once."""
+        with _alone(self.engine.url), self.engine.begin() as connection:
+            self._one_by_one(connection)
+            metadata.create_all(connection)
 
     def insert(self, new: Sequence[Alert]) -> int:
         """Stores those whose id is not there yet, all or none; returns the highest `seq` then in the table."""
         with self.engine.begin() as connection:
-            if self.engine.dialect.name == "postgresql":
-                connection.execute(sa.select(sa.func.pg_advisory_xact_lock(WRITERS)))
+            self._one_by_one(connection)
             if new:
                 connection.execute(_insert(self.engine.dialect.name), [_row(alert) for alert in new])
             return _head(connection)
@@ -112,6 +116,10 @@ class AlertStore:
     def close(self) -> None:
         self.engine.dispose()
 
+    def _one_by_one(self, connection: sa.Connection) -> None:
+        if self.engine.dialect.name == "postgresql":
+            connection.execute(sa.select(sa.func.pg_advisory_xact_lock(WRITERS)))
+
     def _fetch(self, query: sa.Select[Any]) -> list[Stored]:
         with self.engine.connect() as connection:
             return [_stored(row) for row in connection.execute(query).mappings()]
@@ -133,6 +141,21 @@ def _engine(url: str) -> sa.Engine:
     engine = sa.create_engine(url, connect_args={"timeout": LOCK_PATIENCE, "check_same_thread": False})
     sa.event.listen(engine, "connect", _durable)
     return engine
+
+
+@contextmanager
+def _alone(url: sa.URL) -> Iterator[None]:
+    """Holds SQLite's directory: switching a new file to WAL does not wait for others that do so, it fails."""
+    place = Path(url.database or "").parent
+    if url.get_backend_name() != "sqlite" or not place.is_dir():
+        yield
+        return
+    handle = os.open(place, os.O_RDONLY)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(handle)
 
 
 def _durable(connection: Any, _: Any) -> None:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -107,6 +110,18 @@ def test_numbers_are_never_given_twice(store: AlertStore) -> None:
     with store.engine.begin() as connection:
         connection.exec_driver_sql("DELETE FROM alerts")
     assert store.insert([alert(2)]) > head
+
+
+def test_many_processes_open_a_new_database_at_once(tmp_path: Path) -> None:
+    """The API and the drain start together in an empty home: both find the table."""
+    code = (
+        "import sys, time; from pathlib import Path; from feature_repo.settings import Settings;"
+        "from flows.alert_store import open_alerts; time.sleep(max(0, float(sys.argv[2]) - time.time()));"
+        "open_alerts(Settings(home=Path(sys.argv[1]))).insert([])"
+    )
+    command = [sys.executable, "-c", code, str(tmp_path / "new"), str(time.time() + 2)]
+    processes = [subprocess.Popen(command) for _ in range(4)]
+    assert [process.wait(20) for process in processes] == [0] * 4
 
 
 def test_two_writers_at_once_store_each_once(store: AlertStore) -> None:
