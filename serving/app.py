@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import gc
 import logging
+import signal
 import sys
 import time
 from collections.abc import AsyncIterator
@@ -105,6 +106,8 @@ async def serve(settings: Settings, store: Store, vocabulary: Vocabulary) -> Non
         timeout_graceful_shutdown=GRACE,
     )
     server = uvicorn.Server(config)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: None)  # uvicorn raises once more what it has obeyed
     slow = asyncio.create_task(watch(server.server_state.connections))  # type: ignore[arg-type]  # all are Protocol
     await server.serve()
     slow.cancel()
