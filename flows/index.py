@@ -146,11 +146,24 @@ class Seen:
 
         ids: uint64 (n,), none of them 0 or 1; minutes: int64 (n,), since 1970.
         """
-        if not len(ids):
-            return np.zeros(0, bool)
+        out = np.ones(len(ids), bool)
+        for part in self._spans(minutes):
+            out[part] = self._first(ids[part], minutes[part])
+        return out
+
+    def _spans(self, minutes: Array) -> list[Array]:
+        """Positions of what may be looked up at once: a call that spans more than the horizon goes in several."""
+        if not len(minutes):
+            return []
+        span = minutes // (self.horizon + 1)
+        if span.min() == span.max():
+            return [np.arange(len(minutes))]
+        return [np.flatnonzero(span == each) for each in np.unique(span)]
+
+    def _first(self, ids: Array, minutes: Array) -> Array:
         newest = self._generations[-1]
         if newest.count + len(ids) > newest.capacity:
-            self._turn(len(ids), int(minutes.max()))
+            self._turn(len(ids))
         known = np.zeros(len(ids), bool)
         for generation in self._generations:
             known |= self._recent(generation, ids, minutes)
@@ -169,10 +182,13 @@ class Seen:
         out[there[young]] = True
         return out
 
-    def _turn(self, coming: int, minute: int) -> None:
-        """Begin a generation; let go of those past the horizon, and of the oldest while there is no room."""
-        kept = [g for g in self._generations if g.newest + self.horizon >= minute]
-        size = max(coming, min(2 * self._generations[-1].capacity, max(self.capacity // 4, 16)))
+    def _turn(self, coming: int) -> None:
+        """Begin a generation, and let go of the oldest while there is no room.
+
+        Not of those that look too old: a partition that is behind the others may still need them.
+        """
+        kept = list(self._generations)
+        size = max(coming, min(2 * kept[-1].capacity, max(self.capacity // 4, 16)))
         while kept and sum(g.capacity for g in kept) + size > self.capacity:
             self.shortened_to = max(self.shortened_to, kept.pop(0).newest + 1)
         self._generations = [*kept, _Generation(size)]
