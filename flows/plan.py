@@ -15,8 +15,9 @@ import xxhash
 
 from feature_repo.declare import Aggregate, Array, Derived, Last, Node, Strength, TraitChanged, TraitValue
 from feature_repo.finish import DAY, HOUR
-from feature_repo.vocabulary import KEEP_DAYS, Vocabulary
+from feature_repo.vocabulary import KEEP_DAYS, Vocabulary, VocabularyError
 
+MOST_COLUMNS = 256  # a closed tile names its column in a byte
 Done = list[Array]  # the columns of the steps so far
 
 
@@ -122,6 +123,8 @@ class Plan:
 
     def _lay_out(self) -> None:
         c, k = len(self.columns), len(self.vocabulary.traits)
+        if c > MOST_COLUMNS:
+            raise VocabularyError([f"the features count {c} things apart, expected at most {MOST_COLUMNS}"])
         self.today = 1
         self.last = self.today + c
         self.trait = self.last + len(self.lasts)

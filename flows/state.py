@@ -68,7 +68,7 @@ class Layouts:
             return entries
         columns = self._mapping(head)[2]
         old = np.frombuffer(entries, np.int64)
-        column = columns[old >> 56]
+        column = columns[(old >> 56) & 0xFF]
         known = column >= 0
         moved = (column[known] << 56) | (old[known] & ((1 << 56) - 1))
         return np.sort(moved).tobytes()

@@ -19,8 +19,9 @@ from flows.index import Index
 from flows.plan import DAYS, FIRST, MOMENT, Plan
 
 # A closed tile's entry: column (8 bits), tile (20 bits), value (36 bits, signed).
-_TILE, _COLUMN = 36, 56
+_TILE = 36
 _TILE_MASK = (1 << 20) - 1
+_KEY_MASK = (1 << 28) - 1  # column and tile: the sign of the entry is the column's highest bit
 _LIMIT = (1 << 35) - 1
 _NEVER = np.iinfo(np.int64).max
 
@@ -159,7 +160,7 @@ class Table:
         """(entries, index into rows): old and new entries added up by tile, without those past every window."""
         old, lengths = self._closed(rows)
         owner = np.concatenate((np.repeat(np.arange(len(rows)), lengths), local))
-        key = np.concatenate((old >> _TILE, key))
+        key = np.concatenate(((old >> _TILE) & _KEY_MASK, key))
         amount = np.concatenate(((old << (64 - _TILE)) >> (64 - _TILE), amount))
         kept = np.flatnonzero(self._kept(key, self.values[rows, 0][owner]))
         order = kept[np.argsort((owner[kept] << 28) | key[kept], kind="stable")]
@@ -189,7 +190,7 @@ class Table:
 
     def _sum_windows(self, rows: Array, entries: Array, owner: Array) -> None:
         plan = self.plan
-        key, amount = entries >> _TILE, (entries << (64 - _TILE)) >> (64 - _TILE)
+        key, amount = (entries >> _TILE) & _KEY_MASK, (entries << (64 - _TILE)) >> (64 - _TILE)
         at, window = plan.windows_of.expand(key >> 20)
         column, tile = key[at] >> 20, key[at] & _TILE_MASK
         today = self.values[rows, 0][owner[at]] // plan.unit[column]
@@ -240,7 +241,7 @@ class Table:
         column = np.flatnonzero(hot[plan.today : plan.last])
         amount = hot[plan.today : plan.last][column]
         entries = np.frombuffer(cold, np.int64)
-        key = np.concatenate((_key(column, hot[0] // plan.unit[column]), entries >> _TILE))
+        key = np.concatenate((_key(column, hot[0] // plan.unit[column]), (entries >> _TILE) & _KEY_MASK))
         amount = np.concatenate((amount, (entries << (64 - _TILE)) >> (64 - _TILE)))
         column, tile = key >> 20, key & _TILE_MASK
         open_ = tile == mine[0] // plan.unit[column]
