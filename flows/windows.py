@@ -251,6 +251,8 @@ class Table:
         told = np.flatnonzero(hot[plan.told : plan.changed])
         rows = np.full(len(told), row)
         self.apply_traits(rows, told, hot[plan.trait : plan.told][told], hot[plan.told : plan.changed][told])
+        rest = slice(plan.changed, plan.hot)  # changes of traits, and episodes: neither begins anew by a join
+        np.maximum(mine[rest], hot[rest], out=mine[rest])
 
     # -- features
 
