@@ -1,0 +1,443 @@
+"""The columnar table, its state and its hash tables, each against a plain model after every update."""
+
+from __future__ import annotations
+
+import struct
+from types import ModuleType, SimpleNamespace
+from typing import Any, cast
+
+import numpy as np
+import pytest
+import redis
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from feature_repo import domain
+from feature_repo.declare import Count, EventType, Feature
+from feature_repo.vocabulary import SILENT, UNKNOWN, Vocabulary, VocabularyError
+from flows.index import Index, Seen
+from flows.plan import Plan
+from flows.state import Layouts, StateError
+from flows.windows import Full, Table
+from tests.flows.oracle import IDENTIFY, Oracle, unlike
+from tests.flows.streams_made import DAY, START, Event
+
+VOCABULARY = Vocabulary()
+PLAN = Plan(VOCABULARY)
+MINUTE, HOUR = 60_000, 3_600_000
+USERS = 3
+QUIET = settings(max_examples=120, deadline=None, derandomize=True, database=None)
+
+# -- what may happen
+
+PASSING = st.one_of(
+    st.just(0),
+    st.integers(1, 10 * MINUTE),
+    st.integers(1, 3 * HOUR),
+    st.integers(1, 5 * DAY),
+    st.sampled_from([HOUR, DAY, 24 * HOUR - 1, 29 * DAY, 30 * DAY, 91 * DAY]),
+)
+LATENESS = st.one_of(
+    st.integers(-HOUR, 0),  # from the future
+    st.integers(0, HOUR),
+    st.integers(0, 2 * DAY),
+    st.integers(0, 92 * DAY),
+    st.sampled_from([DAY, 6 * DAY, 7 * DAY, 29 * DAY, 30 * DAY, 89 * DAY, 90 * DAY]),
+)
+NUMBERS = st.sampled_from([0.0, 1.0, 2.0, 250_000.0, 1e6])
+DATES = st.integers(START - 4000 * DAY, START).map(float)
+
+
+def _bits(number: float) -> int:
+    return cast(int, struct.unpack("<q", struct.pack("<d", number))[0])
+
+
+@st.composite
+def told(draw: st.DrawFn) -> tuple[int, int]:
+    trait = draw(st.integers(0, len(VOCABULARY.traits) - 1))
+    kind = VOCABULARY.traits[trait].kind
+    if kind == "text":
+        return trait, draw(st.integers(1, 3))
+    return trait, _bits(draw(NUMBERS if kind == "number" else DATES))
+
+
+@st.composite
+def happenings(draw: st.DrawFn) -> tuple[int, int, int, int, list[tuple[int, int]]]:
+    """(user, code, value, lateness, traits)."""
+    code = draw(st.integers(0, len(VOCABULARY.codes) - 1) | st.just(SILENT))
+    traits = draw(st.lists(told(), max_size=3)) if code == SILENT else []
+    return draw(st.integers(0, USERS - 1)), code, draw(st.integers(0, 90_000)), draw(LATENESS), traits
+
+
+UPDATES = st.lists(st.tuples(PASSING, st.lists(happenings(), max_size=4)), min_size=1, max_size=25)
+
+
+def _events(updates: list[tuple[int, list[Any]]]) -> list[list[Event]]:
+    """The events of each update, with their log times."""
+    now, message = START, 0
+    out: list[list[Event]] = []
+    for passed, happened in updates:
+        now += passed
+        out.append([])
+        for user, code, value, late, traits in happened:
+            message += 1
+            out[-1].append(Event(f"u{user}", code, value, now - late, now, message, tuple(traits)))
+        out[-1].append(Event("", 0, 0, now, now, 0))  # a tick: time passes for all
+    return out
+
+
+# -- both sides
+
+
+def apply(table: Table, events: list[Event]) -> None:
+    """A batch as the engine applies it: events, then what they tell."""
+    real = [e for e in events if e.mid]
+    rows = table.rows(np.array([int(e.user[1:]) for e in real], np.uint64))
+    columns = (np.array([getattr(e, name) for e in real], np.int64) for name in ("code", "value", "ts", "now"))
+    table.apply(rows, *columns)
+    for row, event in zip(rows.tolist(), real, strict=True):
+        ids, bits = (np.array([t[i] for t in event.traits], np.int64) for i in (0, 1))
+        ts = np.full(len(ids), min(event.ts, event.now))
+        table.apply_traits(np.full(len(ids), row), ids, bits, ts)
+    rows = everybody(table)
+    table.touch(rows, np.full(len(rows), max(e.now for e in events)))
+
+
+def receive(oracle: Oracle, event: Event) -> None:
+    if not event.mid:
+        for person in oracle.people.values():
+            person.pass_time(event.now)
+        return
+    name, tag = spelled_out(event.code)
+    traits = [(VOCABULARY.traits[t].name, told_value(t, bits)) for t, bits in event.traits]
+    oracle.receive(event.user, event.now, event.ts, name, message=event.mid, tag=tag, value=event.value, traits=traits)
+
+
+def spelled_out(code: int) -> tuple[str | None, str | None]:
+    """(event type, tag) of a code; None = unknown."""
+    if code in {SILENT, UNKNOWN}:
+        return (IDENTIFY, None) if code == SILENT else (None, None)
+    return VOCABULARY.codes[code].event, VOCABULARY.codes[code].tag
+
+
+def told_value(trait: int, bits: int) -> float:
+    if VOCABULARY.traits[trait].kind == "text":
+        return bits
+    return cast(float, struct.unpack("<d", struct.pack("<q", bits))[0])
+
+
+def everybody(table: Table) -> np.ndarray[Any, Any]:
+    rows = table.index.lookup(np.arange(USERS, dtype=np.uint64))
+    return rows[rows >= 0]
+
+
+def named(values: np.ndarray[Any, Any]) -> dict[str, float | None]:
+    return dict(zip(VOCABULARY.feature_index, values.tolist(), strict=True))
+
+
+def test_all_features_are_the_oracles() -> None:
+    """The oracle computes every feature that the vocabulary declares."""
+    assert set(Oracle().person("x").features()) == set(VOCABULARY.feature_index)
+    assert len(VOCABULARY.feature_index) == 45
+
+
+@QUIET
+@given(UPDATES)
+def test_table_equals_oracle_after_every_update(updates: list[tuple[int, list[Any]]]) -> None:
+    """All 45 features of everybody are what a count from scratch gives, after every batch and every tick."""
+    table, oracle = Table(PLAN, USERS), Oracle()
+    for events in _events(updates):
+        apply(table, events)
+        for event in events:
+            receive(oracle, event)
+        rows = everybody(table)
+        for uid, values in zip(table.index.keys[rows].tolist(), table.evaluate(rows), strict=True):
+            person = oracle.people.get(f"u{uid}")
+            assert person is None or not unlike(named(values), person.features())
+
+
+@QUIET
+@given(UPDATES, st.lists(st.integers(0, 100), max_size=6))
+def test_any_cut_gives_the_same_bits(updates: list[tuple[int, list[Any]]], cuts: list[int]) -> None:
+    """However the log is cut into batches, features and closed tiles come out bit for bit the same."""
+    events = [event for batch in _events(updates) for event in batch]
+    whole, parts = Table(PLAN, USERS), Table(PLAN, USERS)
+    apply(whole, events)
+    ends = sorted({min(cut, len(events)) for cut in cuts} | {len(events)})
+    for low, high in zip([0, *ends], ends, strict=False):
+        if low < high:
+            apply(parts, events[low:high])
+    for uid in range(USERS):
+        one, other = (t.index.lookup(np.array([uid], np.uint64)) for t in (whole, parts))
+        if one[0] >= 0:
+            assert whole.evaluate(one).tobytes() == parts.evaluate(other).tobytes()
+            assert whole.values[one].tobytes() == parts.values[other].tobytes()
+            assert whole.cold[int(one[0])] == parts.cold[int(other[0])]
+
+
+@QUIET
+@given(UPDATES, st.integers(0, 25), PASSING)
+def test_absorbed_history_counts_as_ones_own(updates: list[tuple[int, list[Any]]], when: int, passed: int) -> None:
+    """Once a person turns out to be another, all features are those of one person who did both."""
+    table, oracle, batches = Table(PLAN, USERS), Oracle(), _events(updates)
+    for events in batches[:when]:
+        apply(table, events)
+        for event in events:
+            receive(oracle, event)
+    rows = table.rows(np.arange(USERS, dtype=np.uint64))
+    now = int(table.values[rows, 0].max(initial=START)) + passed
+    table.touch(rows[:1], np.array([now]))
+    oracle.person("u0").absorb(oracle.person("u1"), now)
+    table.absorb(int(rows[0]), table.values[rows[1], : PLAN.hot].copy(), table.cold[int(rows[1])])
+    assert not unlike(named(table.evaluate(rows[:1])[0]), oracle.person("u0").features())
+    table.touch(rows[:1], np.array([now + 20 * DAY]))
+    oracle.person("u0").pass_time(now + 20 * DAY)
+    assert not unlike(named(table.evaluate(rows[:1])[0]), oracle.person("u0").features())
+
+
+def _column(event: str, *, value: bool = False) -> int:
+    found = [i for i, c in enumerate(PLAN.columns) if c.events == (event,) and c.value == value and not c.hourly]
+    return PLAN.today + found[0]
+
+
+def _post(table: Table, event: str, at: int, count: int, value: int = 0) -> None:
+    rows = table.rows(np.zeros(count, np.uint64))
+    code = np.full(count, VOCABULARY.code[event, None])
+    table.apply(rows, code, np.full(count, value), np.full(count, at), np.full(count, at))
+
+
+def _features(table: Table, at: int) -> dict[str, float | None]:
+    row = table.rows(np.zeros(1, np.uint64))
+    table.touch(row, np.array([at]))
+    return named(table.evaluate(row)[0])
+
+
+def test_more_than_two_to_the_16_events_count() -> None:
+    """70,000 events in one tile are 70,000, open and closed."""
+    table = Table(PLAN, 1)
+    _post(table, "document_access", START, 70_000)
+    assert _features(table, START)["doc_access_count_30d"] == 70_000
+    assert _features(table, START + 3 * DAY)["doc_access_count_30d"] == 70_000
+    assert _features(table, START + 30 * DAY)["doc_access_count_30d"] == 0
+
+
+@pytest.mark.parametrize("before", [2**16, 2**32, 2**35, 2**36, 2**40])
+def test_counters_do_not_wrap(before: int) -> None:
+    """A counter that stands just below a power of two counts on across it, open and closed."""
+    table = Table(PLAN, 1)
+    _post(table, "document_access", START, 1)
+    table.values[0, _column("document_access")] = before - 2
+    _post(table, "document_access", START, 5)
+    assert _features(table, START)["doc_access_count_30d"] == before + 3
+    assert _features(table, START + DAY)["doc_access_count_30d"] == before + 3
+    _post(table, "document_access", START, 2)
+    assert _features(table, START + 2 * DAY)["doc_access_count_30d"] == before + 5
+
+
+@pytest.mark.parametrize("value", [2**35 - 1, 2**35, 2**36 + 7, 2**40])
+def test_large_values_sum_exactly(value: int) -> None:
+    """Values beyond what one packed entry holds add up exactly, and their tile is one active tile."""
+    table = Table(PLAN, 1)
+    for day in range(3):
+        _post(table, "session", START + day * DAY, 7, value)
+    found = _features(table, START + 5 * DAY)
+    assert found["avg_session_minutes_30d"] == 21 * value / 1000 / 21
+    assert found["active_days_30d"] == 3
+    assert found["session_count_30d"] == 21
+
+
+def test_full_table_says_so() -> None:
+    """A table without a free row refuses, and takes others once somebody left."""
+    table = Table(PLAN, 2)
+    rows = table.allocate(np.array([5, 6], np.uint64))
+    with pytest.raises(Full, match="holds 2 people, no room for 1 more"):
+        table.allocate(np.array([7], np.uint64))
+    table.release(rows[:1])
+    assert table.allocate(np.array([7], np.uint64)).tolist() == rows[:1].tolist()
+    assert table.index.lookup(np.array([5, 6, 7], np.uint64)).tolist() == [-1, 1, 0]
+
+
+# -- state
+
+
+def _module(features: tuple[Feature, ...]) -> Vocabulary:
+    """The shipped domain with other features, and no models."""
+    parts = {name: getattr(domain, name) for name in domain.__all__} | {"FEATURES": features, "SERVICES": ()}
+    return Vocabulary(cast(ModuleType, SimpleNamespace(**parts)))
+
+
+MORE = Feature(
+    name="support_tickets_7d",
+    unit="events",
+    window="7 d",
+    default=0.0,
+    description="tickets",
+    of=Count("support_ticket", days=7),
+)
+LAYOUTS = {
+    "the same": VOCABULARY,
+    "one more": _module((MORE, *VOCABULARY.features)),
+    "one less": _module(tuple(f for f in VOCABULARY.features if f.name != "mean_days_between_sessions")),
+    "other order": _module(VOCABULARY.features[::-1]),
+}
+
+
+def _filled(plan: Plan, seed: int) -> Table:
+    """People with half a year of everything."""
+    rng, n, people = np.random.default_rng(seed), 3000, 40
+    table = Table(plan, people)
+    now = START + np.sort(rng.integers(0, 180 * DAY, n))
+    rows = table.rows(rng.integers(0, people, n).astype(np.uint64))
+    codes = rng.integers(0, len(plan.vocabulary.codes), n)
+    table.apply(rows, codes, rng.integers(0, 90_000, n), now - rng.integers(0, 95 * DAY, n), now)
+    traits = rng.integers(0, len(plan.vocabulary.traits), n)
+    table.apply_traits(rows, traits, rng.integers(1, 4, n).astype(np.float64).view(np.int64), now)
+    return table
+
+
+def _moved(old: Table, layouts: Layouts, reader: Layouts) -> Table:
+    """The same people after a round trip through Redis' bytes."""
+    used = old.rows(np.arange(40, dtype=np.uint64))
+    hot = [layouts.head + old.values[row, : old.plan.hot].tobytes() for row in used]
+    cold = [layouts.cold(b"org/u%d" % i, old.cold[row]) for i, row in enumerate(used.tolist())]
+    rows, names, closed = reader.read(hot, cold)
+    assert names == [b"org/u%d" % i for i in range(40)]
+    table = Table(reader.plan, 40)
+    table.restore(table.allocate(np.arange(40, dtype=np.uint64)), rows, closed)
+    return table
+
+
+def _by_name(table: Table) -> dict[str, bytes]:
+    table.touch(np.arange(40), np.full(40, START + 190 * DAY))
+    values = table.evaluate(table.rows(np.arange(40, dtype=np.uint64)))
+    return {name: values[:, i].tobytes() for name, i in table.plan.vocabulary.feature_index.items()}
+
+
+@pytest.mark.parametrize("name", LAYOUTS)
+def test_state_comes_back_bit_for_bit(name: str, client: redis.Redis) -> None:
+    """State written under one layout and read under another gives the same features, but for what is new."""
+    written, read = Plan(LAYOUTS[name]), Plan(VOCABULARY)
+    old, new = Layouts(written, client), Layouts(read, client)
+    old.register()
+    before = _filled(written, 1)
+    there = _moved(before, old, new)
+    back = _moved(_moved(_filled(read, 1), new, new), new, new)
+    expected, found, again = _by_name(before), _by_name(there), _by_name(back)
+    shared = [feature for feature in expected if feature in found and feature != "mean_days_between_sessions"]
+    assert len(shared) == 44
+    assert {f: found[f] for f in shared} == {f: expected[f] for f in shared} == {f: again[f] for f in shared}
+
+
+def test_new_features_begin_at_nothing(client: redis.Redis) -> None:
+    """A window that the older layout did not count starts empty, and counts from then on."""
+    written, read = Plan(VOCABULARY), Plan(LAYOUTS["one more"])
+    old = Layouts(written, client)
+    old.register()
+    table = _moved(_filled(written, 1), old, Layouts(read, client))
+    at = START + 190 * DAY
+    assert not np.frombuffer(_by_name(table)["support_tickets_7d"]).any()
+    code = read.vocabulary.code["support_ticket", None]
+    table.apply(np.zeros(3, np.int64), np.full(3, code), np.zeros(3, np.int64), np.full(3, at), np.full(3, at))
+    assert table.evaluate(np.zeros(1, np.int64))[0][read.vocabulary.feature_index["support_tickets_7d"]] == 3
+
+
+def test_unknown_layout_is_refused(client: redis.Redis) -> None:
+    """State under a layout that the store does not know is refused, not misread."""
+    old, new = Layouts(Plan(LAYOUTS["one more"]), client), Layouts(PLAN, client)
+    with pytest.raises(StateError, match="not one that this store knows"):
+        _moved(_filled(old.plan, 1), old, new)
+
+
+def _counting(n: int) -> Vocabulary:
+    """A domain that counts n kinds of events, each over 30 days."""
+    names = tuple(f"kind_{i}" for i in range(n))
+    features = tuple(
+        Feature(name=f"{x}_30d", unit="events", window="30 d", default=0.0, description=x, of=Count(x, days=30))
+        for x in names
+    )
+    parts = {"EVENTS": tuple(EventType(name=x, description=x) for x in names), "FEATURES": features}
+    return Vocabulary(cast(ModuleType, SimpleNamespace(**parts)))
+
+
+def test_many_columns_keep_their_tiles() -> None:
+    """A domain that counts 256 things apart keeps each one's closed tiles apart."""
+    table = Table(Plan(_counting(256)), 1)
+    row, zeros = table.rows(np.zeros(1, np.uint64)), np.zeros(256, np.int64)
+    for day in range(3):
+        table.apply(zeros, np.arange(256), zeros, zeros + START + day * DAY, zeros + START + day * DAY)
+    table.touch(row, np.array([START + 4 * DAY]))
+    assert table.evaluate(row)[0].tolist() == [3.0] * 256
+
+
+def test_too_many_columns_are_refused() -> None:
+    """A domain that counts more things apart than a tile can name does not start."""
+    with pytest.raises(VocabularyError, match="count 257 things apart, expected at most 256"):
+        Plan(_counting(257))
+
+
+# -- hash tables
+
+
+@QUIET
+@given(st.lists(st.tuples(st.booleans(), st.lists(st.integers(1, 60), min_size=1, max_size=20)), max_size=40))
+def test_index_equals_dict(steps: list[tuple[bool, list[int]]]) -> None:
+    """Whatever was inserted and removed, and however keys collide, look-ups answer as a dict does."""
+    index, model = Index(64), dict[int, int]()
+    free = list(range(64))
+    for insert, ids in steps:
+        wanted = [i << 40 for i in dict.fromkeys(ids) if (i << 40 in model) != insert]  # all share few slots
+        uids = np.array(wanted, np.uint64)
+        if insert:
+            rows = [free.pop() for _ in wanted]
+            model.update(zip(wanted, rows, strict=True))
+            index.insert(uids, np.array(rows, np.int64))
+        else:
+            index.remove(uids)
+            free += [model.pop(i) for i in wanted]
+        everything = np.arange(62, dtype=np.uint64) << np.uint64(40)
+        assert index.lookup(everything).tolist() == [model.get(i << 40, -1) for i in range(62)]
+
+
+@QUIET
+@given(
+    st.lists(st.lists(st.tuples(st.integers(2, 30), st.integers(0, 900)), min_size=1, max_size=12), max_size=30),
+    st.sampled_from([16, 64, 100_000]),
+)
+def test_seen_equals_set(calls: list[list[tuple[int, int]]], capacity: int) -> None:
+    """A message is a duplicate exactly when it came within the horizon, however calls are cut.
+
+    With too little room it may be forgotten, but only before `shortened_to`.
+    """
+    seen, model, minute, horizon = Seen(capacity, 1440), dict[int, int](), 30_000_000, 1440
+    for call in calls:
+        ids, minutes, expected = [], [], []
+        for message, passed in call:
+            minute += passed
+            ids.append(message << 20)
+            minutes.append(minute)
+        found = seen.first(np.array(ids, np.uint64), np.array(minutes, np.int64)).tolist()
+        for message, at, fresh in zip(ids, minutes, found, strict=True):
+            before = model.get(message)
+            expected.append(before is None or at - before > horizon)
+            forgotten = before is not None and before < seen.shortened_to
+            assert fresh == expected[-1] or (fresh and forgotten)
+            if fresh:
+                model[message] = at
+
+
+def test_seen_remembers_each_partition_at_its_own_time() -> None:
+    """A partition that is behind does not lose its memory because another is far ahead."""
+    seen, rng = Seen(1_000_000, 1440), np.random.default_rng(1)
+    behind = rng.integers(2, 1 << 63, 1000, np.uint64)
+    assert seen.first(behind, np.full(1000, 1_000)).all()
+    for _ in range(3):
+        seen.first(rng.integers(2, 1 << 63, 100_000, np.uint64), np.full(100_000, 9_000))
+    assert not seen.first(behind, np.full(1000, 1_010)).any()
+
+
+def test_what_nobody_told_stands_at_its_default() -> None:
+    """Features of traits that nobody told stand at what means unknown."""
+    table = Table(PLAN, 1)
+    _post(table, "session", START, 1)
+    found = _features(table, START)
+    assert (found["property_count"], found["estimated_equity"], found["loan_to_value"]) == (0.0, 0.0, 0.0)
