@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable
-from datetime import datetime
+from collections.abc import AsyncIterator
 from typing import Annotated, Any, get_args
 
 import msgspec
@@ -21,12 +20,11 @@ from flows.alert_store import Filter
 from serving import api
 from serving.alert_feed import Feed, Shelf, frames
 from serving.errors import ApiError, json_response
-from serving.intake import milliseconds
 from serving.openapi import STREAM, Operation, Parameter
+from serving.query import WHOLE, Reader, asked, between, moment, read, value, whole
 
 MOST = 500  # alerts a page
 USUAL = 50
-_SEQ = Annotated[int, Meta(ge=0, le=(1 << 63) - 1)]
 
 
 class AlertPage(msgspec.Struct):
@@ -58,7 +56,7 @@ async def running(app: Starlette, settings: Settings) -> AsyncIterator[None]:
 
 
 async def listed(request: Request) -> Response:
-    given = asked(request, {*FILTERS, *SPAN, "limit", "cursor"})
+    given = asked(request, LIST_READERS)
     only, before, limit = _filter(request, given), given.get("cursor"), given.get("limit", USUAL)
     found = await _alerts(request).shelf.ask(lambda store: store.newest(only, limit + 1, before))
     more = str(found[limit - 1].seq) if len(found) > limit else None
@@ -74,64 +72,15 @@ async def one(request: Request) -> Response:
 
 
 async def stream(request: Request) -> Response:
-    given = asked(request, {*FILTERS, "after"})
+    given = asked(request, STREAM_READERS)
     last = request.headers.get("last-event-id") or None
-    after = given.get("after") if last is None else read("Last-Event-ID", last)
+    after = given.get("after") if last is None else read("Last-Event-ID", last, whole)
     feed = _alerts(request).feed
     start = await feed.start(after)
     headers = {"cache-control": "no-cache", "x-accel-buffering": "no"}
     return StreamingResponse(frames(feed, start, _filter(request, given)), headers=headers, media_type=STREAM)
 
 
-def asked(request: Request, known: set[str]) -> dict[str, Any]:
-    """The query's parameters, each read as its type. Raises ApiError 400 that names the one that is wrong."""
-    for name in request.query_params:
-        if name not in known:
-            raise ApiError(400, f"expected one of {', '.join(sorted(known))}", name)
-    return {name: read(name, text) for name, text in request.query_params.items()}
-
-
-def read(name: str, text: str) -> Any:
-    """A parameter's value. Raises ApiError 400."""
-    try:
-        return READERS[name](text)
-    except ValueError as error:
-        raise ApiError(400, f"{error}, got {text[:100]!r}", name) from None
-
-
-def _as(kind: Any, expected: str) -> Callable[[str], Any]:
-    def read_(text: str) -> Any:
-        try:
-            return msgspec.convert(text, kind, strict=False)
-        except msgspec.ValidationError:
-            raise ValueError(f"expected {expected}") from None
-
-    return read_
-
-
-_number = _as(_SEQ, "a whole number from 0")
-
-
-def moment(text: str) -> int:
-    """ISO 8601 (without a zone: UTC) or ms since 1970, as ms since 1970. Raises ValueError."""
-    try:
-        return _number(text) if text.isdecimal() else milliseconds(datetime.fromisoformat(text))
-    except (ValueError, OverflowError):
-        raise ValueError("expected ISO 8601 or milliseconds since 1970") from None
-
-
-READERS: dict[str, Callable[[str], Any]] = {
-    "type": str,
-    "user": str,
-    "priority": _as(Priority, f"one of {', '.join(get_args(Priority))}"),
-    "min_score": _as(Annotated[float, Meta(ge=0, le=1)], "a number from 0 to 1"),
-    "since": moment,
-    "until": moment,
-    "limit": _as(Annotated[int, Meta(ge=1, le=MOST)], f"a whole number from 1 to {MOST}"),
-    "cursor": _as(_SEQ, "what `next` gave"),
-    "after": _number,
-    "Last-Event-ID": _number,
-}
 FILTERS = {
     "type": "alert type, as `LIKELY_TO_SELL`",
     "priority": "CRITICAL, HIGH, MEDIUM or LOW",
@@ -139,6 +88,22 @@ FILTERS = {
     "min_score": "calibrated score, at least",
 }
 SPAN = {"since": "scored then or later: ISO 8601, or ms since 1970", "until": "scored before that"}
+
+
+FILTER_READERS: dict[str, Reader] = {
+    "type": str,
+    "user": str,
+    "priority": value(Priority, f"one of {', '.join(get_args(Priority))}"),
+    "min_score": value(Annotated[float, Meta(ge=0, le=1)], "a number from 0 to 1"),
+}
+LIST_READERS: dict[str, Reader] = {
+    **FILTER_READERS,
+    "since": moment,
+    "until": moment,
+    "limit": between(1, MOST),
+    "cursor": value(WHOLE, "what `next` gave"),
+}
+STREAM_READERS: dict[str, Reader] = {**FILTER_READERS, "after": whole}
 
 
 def _filter(request: Request, given: dict[str, Any]) -> Filter:

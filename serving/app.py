@@ -21,7 +21,7 @@ from feature_repo.vocabulary import Vocabulary, VocabularyError
 from feature_repo.vocabulary import load as load_vocabulary
 from flows.resp import StoreError, pack
 from flows.store import Store, connect, create, durability
-from serving import alerts, api, docs_page, errors, health, ingest, metrics, openapi, users
+from serving import alerts, api, docs_page, errors, health, ingest, metrics, openapi, signals, users
 from serving.deadlines import Protocol, watch
 from serving.front import Front, Requests
 
@@ -31,7 +31,14 @@ PATIENCE = 10.0  # seconds to wait for the store at start
 GRACE = 1  # seconds that requests under way may take when the process is told to end
 
 
-OPERATIONS = [*ingest.operations, *health.operations, *metrics.operations, *users.operations, *alerts.operations]
+OPERATIONS = [
+    *ingest.operations,
+    *users.operations,
+    *signals.operations,
+    *alerts.operations,
+    *health.operations,
+    *metrics.operations,
+]
 
 
 def build(parts: api.Api) -> Front:
@@ -42,6 +49,7 @@ def build(parts: api.Api) -> Front:
             *health.routes,
             *metrics.routes,
             *users.routes,
+            *signals.routes,
             *alerts.routes,
             *openapi.routes(described),
             *docs_page.routes(described),
@@ -51,6 +59,7 @@ def build(parts: api.Api) -> Front:
     )
     app.state.api, app.state.requests = parts, Requests()
     app.state.scorer = users.Scorer(parts.settings, parts.vocabulary)
+    app.state.signals = signals.Signals(parts)
     return Front(app, ingest.doors(parts), parts.auth, app.state.requests)
 
 
