@@ -40,6 +40,10 @@ OPTIONS = {
     "set-proc-title": "no",
 }
 
+# The wheel's server uses the C library's malloc, which spent 41 % of a write-heavy run searching for free
+# chunks. Large thread caches and no fast bins: 42 -> 25 us of the server's time a person written.
+MALLOC = "glibc.malloc.tcache_count=65535:glibc.malloc.mxfast=0"
+
 
 class Where(msgspec.Struct, frozen=True):
     """`<home>/store/address`: how other processes find the server."""
@@ -247,6 +251,7 @@ def _spawn(home: Path, path: str, port: int, data: int) -> subprocess.Popen[byte
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
             pass_fds=(data,),
+            env={"GLIBC_TUNABLES": MALLOC, **os.environ},
             start_new_session=True,  # Ctrl-C is for the supervisor, which ends the store last
         )
     except OSError as error:

@@ -40,6 +40,7 @@ from onnx_models.session import Model
 
 _log = logging.getLogger(__name__)
 IDLE_MS = 5  # how long a read waits when there is nothing to do
+CONFLATE_MS = 500  # how long changes wait for more while the log runs ahead
 BUSY_S = 0.002  # how long it waits for a write under way before it reads on
 
 
@@ -244,8 +245,7 @@ class Engine:
     def _make_room(self, count: int) -> None:
         if self.people.room() >= count:
             return
-        while not self.writer.ready(1.0):
-            pass
+        self.writer.settle()
         self.people.evict(max(count, self.settings.cache_users // 16))
 
     def _of(self, partition: int) -> Progress:
@@ -267,12 +267,18 @@ class Engine:
     # -- write
 
     def conflate(self, reads: list[Read]) -> list[list[Progress]]:
-        """What is due: all that changed, once the write before it is through; so hot people are written once."""
-        if not self._progress or not self.writer.ready():
+        """What is due: all that changed, at once while the log keeps up, together for a while when it does not.
+
+        So a hot person is written once for many events.
+        """
+        behind = not self.reader.caught_up and self.oldest_unflushed_ms() < CONFLATE_MS
+        if not self._progress or behind or not self.writer.ready():
             return []
-        due = list(self._progress.values())
-        self._progress = {}
-        return [due]
+        return [self._due()]
+
+    def _due(self) -> list[Progress]:
+        due, self._progress = list(self._progress.values()), {}
+        return due
 
     def evaluate(self, due: list[Progress]) -> Evaluated:
         """The features of everybody who changed."""
@@ -444,12 +450,10 @@ class Engine:
 
     def flush(self) -> None:
         """Write everything that was counted and wait for it."""
-        while not self.writer.ready(1.0):
-            pass
-        for due in self.conflate([]):
-            self.write(self.decide(self.score(self.evaluate(due))))
-        while not self.writer.ready(1.0):
-            pass
+        self.writer.settle()
+        if self._progress:
+            self.write(self.decide(self.score(self.evaluate(self._due()))))
+        self.writer.settle()
 
     def close(self) -> None:
         """Write what is due and give the partitions back."""

@@ -52,22 +52,22 @@ class LogReader:
         self.positions = dict(positions)
         self._connection = connection
         self._number = {keys.log(p).encode(): p for p in positions}
-        self._mean = 1.0  # events an entry, lately
-        self._caught_up = False
+        self._mean = 500.0  # events an entry, lately: begin careful, a first read must not be the whole log
+        self.caught_up = False
 
     def read(self, wait_ms: int) -> list[Read]:
         """Entries that have come, waiting at most `wait_ms` for the first (0 = not at all)."""
         count = int(min(MOST, max(1.0, TARGET / self._mean / len(self.positions))))
-        block = ("BLOCK", wait_ms) if wait_ms and self._caught_up else ()
+        block = ("BLOCK", wait_ms) if wait_ms and self.caught_up else ()
         streams = (keys.log(p) for p in self.positions)
         found = self._connection.call(
             pack("XREAD", "COUNT", count, *block, "STREAMS", *streams, *self.positions.values())
         )
-        self._caught_up = not found
+        self.caught_up = sum(len(entries) for _, entries in found or ()) < count
         reads = [read for name, entries in found or () for read in self._decoded(self._number[name], entries)]
         if reads:
             events = sum(len(r.entry) for r in reads if r.entry)
-            self._mean += 0.2 * (events / len(reads) - self._mean)
+            self._mean = max(events / len(reads), 0.9 * self._mean, 1.0)
         return reads
 
     def _decoded(self, partition: int, entries: list[Any]) -> list[Read]:

@@ -16,7 +16,7 @@ import numpy as np
 
 from feature_repo import keys
 from feature_repo.declare import Array
-from feature_repo.layout import DOUBLE, entity_key, field, timestamp, timestamp_field
+from feature_repo.layout import DOUBLE, PROJECT, entity_key, field, timestamp, timestamp_field
 from feature_repo.vocabulary import Vocabulary
 from flows.partition import Partition
 from flows.resp import StoreError, pack
@@ -51,7 +51,9 @@ class FeatureBytes:
         self._width = self._template.shape[1]
         stamp = timestamp_field(vocabulary.view)
         self._stamp = b"$%d\r\n%b\r\n" % (len(stamp), stamp)
-        self._join_key = vocabulary.join_key
+        key = entity_key(vocabulary.join_key, b"")
+        cut = len(key) - len(PROJECT) - 4
+        self._key = (key[:cut], key[cut + 4 :])
 
     def commands(self, names: list[bytes], now: Array, values: Array, changed: Array) -> list[bytes]:
         """One packed HSET a person. values float64 (n, features), changed bool (n, features), now ms (n,)."""
@@ -69,8 +71,15 @@ class FeatureBytes:
         return out
 
     def _head(self, name: bytes, count: int) -> bytes:
-        key = entity_key(self._join_key, name)
-        return b"*%d\r\n$4\r\nHSET\r\n$%d\r\n%b\r\n" % (4 + 2 * count, len(key), key)
+        before, after = self._key  # an entity key but for the value and its length
+        return b"*%d\r\n$4\r\nHSET\r\n$%d\r\n%b%b%b%b\r\n" % (
+            4 + 2 * count,
+            len(before) + 4 + len(name) + len(after),
+            before,
+            len(name).to_bytes(4, "little"),
+            name,
+            after,
+        )
 
     def _stamped(self, ms: int) -> bytes:
         value = timestamp(ms)
@@ -94,6 +103,9 @@ def _bytes(values: Array) -> Array:
     return np.ascontiguousarray(values).view(np.uint8).reshape(len(values), -1)
 
 
+GROUPS = 2  # submitted and not yet done, at most
+
+
 class Job(msgspec.Struct):
     """One partition's transaction; `done` gets its replies."""
 
@@ -103,36 +115,50 @@ class Job(msgspec.Struct):
 
 
 class Writer:
-    """Sends groups of transactions from a thread of its own, one group under way at a time.
+    """Sends groups of transactions from a thread of its own.
 
-    While Redis works, the engine goes on counting: what changes meanwhile goes out with the next group.
+    One group is under way and one may wait behind it: while Redis works, the engine counts and builds the
+    next, and what changes meanwhile is written once.
     """
 
     def __init__(self) -> None:
         self._jobs: queue.SimpleQueue[list[Job] | None] = queue.SimpleQueue()
-        self._idle = threading.Event()
-        self._idle.set()
-        self._failed: StoreError | None = None
-        self._finished: list[tuple[Job, list[Any]]] = []
+        self._done: queue.SimpleQueue[list[tuple[Job, list[Any]]] | StoreError] = queue.SimpleQueue()
+        self._under_way = 0
         self._thread = threading.Thread(target=self._work, name="writer", daemon=True)
         self._thread.start()
 
     def submit(self, jobs: list[Job]) -> None:
         """Start a group; only when `ready`."""
-        self._idle.clear()
+        self._under_way += 1
         self._jobs.put(jobs)
 
     def ready(self, timeout: float = 0.0) -> bool:
-        """Whether no group is under way, waiting at most `timeout` seconds; hands out the replies of the last.
+        """Whether another group may be submitted, waiting at most `timeout` seconds for it.
 
-        Raises the error of a group that failed.
+        Hands out the replies that have come. Raises the error of a group that failed.
         """
-        if not self._idle.wait(timeout):
+        while self._under_way and self._take(0.0):
+            pass
+        if self._under_way == GROUPS:
+            self._take(timeout)
+        return self._under_way < GROUPS
+
+    def settle(self) -> None:
+        """Wait until everything submitted is written. Raises the error of a group that failed."""
+        while self._under_way:
+            self._take(1.0)
+
+    def _take(self, timeout: float) -> bool:
+        """Hand out the replies of one group."""
+        try:
+            done = self._done.get(timeout > 0, timeout or None)
+        except queue.Empty:
             return False
-        if self._failed:
-            raise self._failed
-        finished, self._finished = self._finished, []
-        for job, replies in finished:
+        if isinstance(done, StoreError):
+            raise done
+        self._under_way -= 1
+        for job, replies in done:
             job.done(replies)
         return True
 
@@ -144,7 +170,7 @@ class Writer:
         while (jobs := self._jobs.get()) is not None:
             try:
                 waiting = [(job, job.partition.send(job.commands.joined(), job.commands.count)) for job in jobs]
-                self._finished = [(job, finish()) for job, finish in waiting]
+                self._done.put([(job, finish()) for job, finish in waiting])
             except StoreError as error:
-                self._failed = error
-            self._idle.set()
+                self._done.put(error)
+                return
