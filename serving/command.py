@@ -30,12 +30,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     given, more = parser().parse_known_args(argv)
     if more and not given.takes_more:
         parser().error(f"unknown: {' '.join(more)}")
+    from feature_repo.vocabulary import VocabularyError
     from flows.resp import StoreError
 
     try:
         _refuse_python()
         return int(given.act(load(), given, more) or 0)
-    except (Complaint, SettingError, StoreError) as error:
+    except (Complaint, SettingError, VocabularyError, StoreError) as error:
         print(f"telltale: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:

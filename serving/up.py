@@ -9,6 +9,7 @@ from collections.abc import Sequence
 
 import msgspec
 
+from feature_repo import vocabulary
 from feature_repo.settings import Settings
 from flows import store
 from flows.embedded import Embedded
@@ -73,7 +74,8 @@ def simulate_command(ground: Ground, more: Sequence[str]) -> tuple[str, ...]:
 
 
 def prepare(settings: Settings) -> Ground:
-    """Port, store and write key. Raises Complaint or StoreError, having started nothing."""
+    """Vocabulary, port, store and write key. Raises Complaint, StoreError or VocabularyError; then nothing runs."""
+    vocabulary.load(settings.feature_repo)
     claim_port(settings)
     server = None if settings.redis_url else _own_server(settings)
     try:

@@ -11,6 +11,7 @@ import redis
 
 from feature_repo.settings import Settings
 from flows.store import Embedded, connect, embedded
+from tests.running_up import Up, start
 
 
 @pytest.fixture(scope="session")
@@ -43,3 +44,13 @@ def free_port() -> int:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
         return port
+
+
+@pytest.fixture
+def up(tmp_path: Path, free_port: int) -> Iterator[Up]:
+    """A whole Telltale, of two partitions, that takes time from events."""
+    running = start(Settings(home=tmp_path, port=free_port, clock="log", partitions=2))
+    yield running
+    if running.process.poll() is None:
+        running.end()
+    running.out.close()

@@ -1,0 +1,80 @@
+"""A `telltale up` as its user runs it, for the tests that need everything at once."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+import time
+from contextlib import closing, suppress
+from pathlib import Path
+from typing import IO
+
+import msgspec
+
+from feature_repo.settings import Settings
+from flows.store import connect
+from serving import write_keys
+from serving.client import Closed, Door, Turned
+from serving.supervisor import environment
+
+TELLTALE = (sys.executable, "-m", "serving.command")
+
+
+class Up(msgspec.Struct):
+    """A `telltale up` that runs."""
+
+    settings: Settings
+    process: subprocess.Popen[bytes]
+    out: IO[bytes]
+
+    def pids(self, what: str) -> list[int]:
+        """Its children that run this module, or this program."""
+        return [pid for pid in children(self.process.pid) if what in command_of(pid)]
+
+    def end(self) -> float:
+        """Ctrl-C; the seconds until all had ended."""
+        begun = time.monotonic()
+        self.process.send_signal(signal.SIGINT)
+        self.process.wait(20)
+        return time.monotonic() - begun
+
+
+def children(parent: int) -> list[int]:
+    found = []
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        with suppress(OSError):  # it ended while we looked
+            pid, _, rest = stat.read_text().partition(" (")
+            if int(rest.rpartition(")")[2].split()[1]) == parent:
+                found.append(int(pid))
+    return found
+
+
+def command_of(pid: int) -> str:
+    return Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode()
+
+
+def start(settings: Settings) -> Up:
+    out = (settings.home / "out").open("ab")
+    process = subprocess.Popen([*TELLTALE, "up"], env=environment(settings), stdout=out, stderr=out)
+    return Up(settings, process, out)
+
+
+def eventually(door: Door, path: str, patience: float = 20.0) -> str:
+    """What is there as soon as it answers well."""
+    deadline = time.monotonic() + patience
+    while True:
+        with suppress(Closed, Turned):
+            return door.text(path)
+        assert time.monotonic() < deadline, (door.settings.home / "out").read_text()
+        time.sleep(0.05)
+
+
+def door_of(up: Up) -> Door:
+    """With the first write key, once everything is ready."""
+    with closing(Door(up.settings, "")) as anybody:
+        eventually(anybody, "/healthz")
+    with closing(connect(up.settings)) as client:
+        door = Door(up.settings, write_keys.first(client)[0])
+    eventually(door, "/readyz")
+    return door
