@@ -54,21 +54,33 @@ class LogReader:
         self._number = {keys.log(p).encode(): p for p in positions}
         self._mean = 500.0  # events an entry, lately: begin careful, a first read must not be the whole log
         self.caught_up = False
+        self._asked = 0  # entries of a partition that the question under way asks for
 
     def read(self, wait_ms: int) -> list[Read]:
         """Entries that have come, waiting at most `wait_ms` for the first (0 = not at all)."""
-        count = int(min(MOST, max(1.0, TARGET / self._mean / len(self.positions))))
-        block = ("BLOCK", wait_ms) if wait_ms and self.caught_up else ()
-        streams = (keys.log(p) for p in self.positions)
-        found = self._connection.call(
-            pack("XREAD", "COUNT", count, *block, "STREAMS", *streams, *self.positions.values())
-        )
-        self.caught_up = sum(len(entries) for _, entries in found or ()) < count
-        reads = [read for name, entries in found or () for read in self._decoded(self._number[name], entries)]
+        if not self._asked:
+            self._ask(wait_ms if self.caught_up else 0)
+        asked, self._asked = self._asked, 0
+        found = self._connection.read() or ()
+        self.caught_up = all(len(entries) < asked for _, entries in found)
+        reads = [read for name, entries in found for read in self._decoded(self._number[name], entries)]
         if reads:
             events = sum(len(r.entry) for r in reads if r.entry)
             self._mean = max(events / len(reads), 0.9 * self._mean, 1.0)
+        if not self.caught_up:
+            self._ask(0)
         return reads
+
+    def _ask(self, wait_ms: int) -> None:
+        """Ask for what comes next: while we count, the store prepares the answer."""
+        count = int(min(MOST, max(1.0, TARGET / self._mean / len(self.positions))))
+        block = ("BLOCK", wait_ms) if wait_ms else ()
+        streams = (keys.log(p) for p in self.positions)
+        self._connection.send(pack("XREAD", "COUNT", count, *block, "STREAMS", *streams, *self.positions.values()))
+        self._asked = count
+
+    def close(self) -> None:
+        self._connection.close()
 
     def _decoded(self, partition: int, entries: list[Any]) -> list[Read]:
         self.positions[partition] = entries[-1][0]

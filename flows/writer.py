@@ -27,15 +27,15 @@ class Commands:
 
     def __init__(self) -> None:
         self.parts: list[bytes] = []
-        self.count = 0
+        self.count = self.size = 0
 
     def add(self, *args: str | bytes | int) -> None:
-        self.parts.append(pack(*args))
-        self.count += 1
+        self.add_packed(pack(*args))
 
     def add_packed(self, data: bytes, count: int = 1) -> None:
         self.parts.append(data)
         self.count += count
+        self.size += len(data)
 
     def joined(self) -> bytes:
         return b"".join(self.parts)
@@ -103,6 +103,7 @@ def _bytes(values: Array) -> Array:
     return np.ascontiguousarray(values).view(np.uint8).reshape(len(values), -1)
 
 
+AT_ONCE = 256 * 1024  # bytes
 GROUPS = 2  # submitted and not yet done, at most
 
 
@@ -169,8 +170,25 @@ class Writer:
     def _work(self) -> None:
         while (jobs := self._jobs.get()) is not None:
             try:
-                waiting = [(job, job.partition.send(job.commands.joined(), job.commands.count)) for job in jobs]
-                self._done.put([(job, finish()) for job, finish in waiting])
+                self._done.put([done for part in _parts(jobs) for done in _write(part)])
             except StoreError as error:
                 self._done.put(error)
                 return
+
+
+def _parts(jobs: list[Job]) -> list[list[Job]]:
+    """Jobs to send at once: together while small, so that they share an fsync; else few, so that reads get between."""
+    parts: list[list[Job]] = [[]]
+    size = 0
+    for job in jobs:
+        if size > AT_ONCE:
+            parts.append([])
+            size = 0
+        parts[-1].append(job)
+        size += job.commands.size
+    return parts
+
+
+def _write(jobs: list[Job]) -> list[tuple[Job, list[Any]]]:
+    waiting = [(job, job.partition.send(job.commands.joined(), job.commands.count)) for job in jobs]
+    return [(job, finish()) for job, finish in waiting]
