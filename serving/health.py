@@ -14,6 +14,8 @@ from serving.errors import json_response
 from serving.messages import Check
 from serving.openapi import Operation
 
+SILENCE = 5.0  # seconds without a word of the engine that make it not ready
+
 # Ids of the newest entry ever, and of the oldest one behind a position; entries themselves stay in the store.
 LOG_ENDS = """
 local newest, waiting = '0-0', false
@@ -52,15 +54,24 @@ async def _problems(parts: api.Api) -> list[str]:
     partitions = range(parts.store.partitions)
     ends = await parts.client.call(*(log_ends(p) for p in partitions))
     positions = await parts.client.call(*(pack("GET", keys.position(p)) for p in partitions))
-    leases = await parts.client.call(*(pack("EXISTS", keys.lease(p)) for p in partitions))
     found = [parts.appender.refusal] if parts.appender.refusal else []
     found += [
         f"the log of partition {p} ends at {newest.decode()}, before the position {position.decode()} that state has"
         for p, ((newest, _), position) in enumerate(zip(ends, positions, strict=True))
         if position and entry_id(newest) < entry_id(position)
     ]
+    return [*found, *await _engine_problems(parts)]
+
+
+async def _engine_problems(parts: api.Api) -> list[str]:
+    partitions = range(parts.store.partitions)
+    leases = await parts.client.call(*(pack("EXISTS", keys.lease(p)) for p in partitions))
+    alive, (seconds, _) = await parts.client.call(pack("HGET", keys.GAUGES, "alive_at"), pack("TIME"))
     idle = [p for p in partitions if not leases[p]]
-    return [*found, f"no engine works partitions {', '.join(map(str, idle))}"] if idle else found
+    if idle:
+        return [f"no engine works partitions {', '.join(map(str, idle))}"]
+    silent = int(seconds) - float(alive or seconds)
+    return [f"the engine has not been heard of for {silent:.0f} s"] if silent > SILENCE else []
 
 
 routes = [Route("/healthz", healthz), Route("/readyz", readyz)]
