@@ -83,7 +83,7 @@ def test_ready_says_in_words_what_is_missing(api: Live, log: Log) -> None:
     for partition in range(4):
         log.client.set(keys.lease(partition), "test", ex=60)
     assert (api.ask("GET", "/readyz").status, api.ask("GET", "/readyz").json["problems"]) == (200, [])
-    log.client.hset(keys.GAUGES, "alive_at", time.time() - 60)
+    log.client.hset(keys.GAUGES, "alive_at", time.time() - 65)
     (problem,) = api.ask("GET", "/readyz").json["problems"]
     assert "not been heard of for 6" in problem
     log.client.hdel(keys.GAUGES, "alive_at")
