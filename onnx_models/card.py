@@ -61,7 +61,7 @@ def card(metadata: Metadata) -> str:
             f"From a calibrated score of {m.threshold:.3f} on it opens an alert of type `{m.alert}`; that threshold",
             f"was fixed on an earlier period, to alert at most {m.budget:.1%} of active people a year.",
             "",
-            "100 boosted trees (XGBoost), sigmoid-calibrated on a later slice, exported to ONNX; equal within 1e-5.",
+            "Boosted trees (XGBoost), sigmoid-calibrated on a later slice, exported to ONNX; equal within 1e-5.",
             "",
             "## Trained on",
             "",

@@ -12,6 +12,7 @@ from feature_repo.vocabulary import load
 from onnx_models import registry
 from onnx_models.card import METADATA, decode
 from training.catalogue import MODELS
+from training.report import together
 from training.study import Sizes
 from training.train import UnknownModel, train
 
@@ -45,16 +46,18 @@ def _train(given: argparse.Namespace) -> int:
     sizes = Sizes(people=given.people, judged=given.judged, share=given.share, seed=given.seed)
     started = time.monotonic()
     directory = given.output or Path(current.models or registry.HERE)
-    for place in train(names, load(current.feature_repo), sizes, directory):
-        print(f"{place} ({time.monotonic() - started:.0f} s)")
-        _show(place)
+    places = train(names, load(current.feature_repo), sizes, directory)
+    found = [decode((place / METADATA).read_bytes()) for place in places]
+    for place, metadata in zip(places, found, strict=True):
+        print(f"{place}: threshold {metadata.threshold}")
+        _show(metadata.metrics)
+    print(f"all of these together, {time.monotonic() - started:.0f} s after the start")
+    _show(together([metadata.metrics for metadata in found]))
     return 0
 
 
-def _show(place: Path) -> None:
-    metadata = decode((place / METADATA).read_bytes())
-    print(f"  threshold {metadata.threshold}")
-    for name, row in metadata.metrics.items():
+def _show(metrics: dict[str, dict[str, float]]) -> None:
+    for name, row in metrics.items():
         print(f"  {name:36}" + "  ".join(f"{metric} {value:.3f}" for metric, value in row.items()))
 
 

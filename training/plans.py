@@ -11,7 +11,7 @@ import msgspec
 import numpy as np
 
 from training.people import YEAR, Array, People
-from training.world import Plan, World
+from training.world import World
 
 SLOTS = 3  # plans of one kind that one person may have in one simulation
 STEEP = 4.0
@@ -34,8 +34,9 @@ class Plans(msgspec.Struct, frozen=True):
 
 def plans(world: World, who: People, days: int, yearday: float, rng: np.random.Generator) -> Plans:
     """`yearday`: day of the year at the start, for the seasons."""
-    kinds = [_of_kind(world, plan, k, who, days, yearday, rng) for k, plan in enumerate(world.plans)]
+    kinds = [_of_kind(world, k, who, days, rng) for k in range(len(world.plans))]
     person, kind, start, duration, serious = (np.concatenate(parts) for parts in zip(*kinds, strict=True))
+    start = _in_season(world, kind, start, yearday)
     hazard = np.where(serious, world.serious_hazard, world.dreamer_hazard)
     need = rng.exponential(size=len(person))
     act = np.where(need < hazard, start + duration * (need / hazard) ** (1 / STEEP), np.inf)
@@ -44,39 +45,53 @@ def plans(world: World, who: People, days: int, yearday: float, rng: np.random.G
     keep = ~ended
     sudden = who.leaning * np.array([plan.yearly * plan.sudden for plan in world.plans]) / YEAR
     first = rng.exponential(size=sudden.shape) / np.maximum(sudden, 1e-12)
-    columns = (person, kind, start, duration, np.minimum(act, start + duration), hazard, serious, act)
-    return Plans(*(column[keep] for column in columns), sudden, np.where(first < days, first, np.inf))
+    end = np.minimum(act, start + duration)
+    person, kind, start, duration, end, hazard, serious, act = (
+        column[keep] for column in (person, kind, start, duration, end, hazard, serious, act)
+    )
+    first = np.where(first < days, first, np.inf)
+    return Plans(person, kind, start, duration, end, hazard, serious, act, sudden, first)
 
 
-def _of_kind(  # type: ignore[no-untyped-def]
-    world: World, plan: Plan, k: int, who: People, days: int, yearday: float, rng: np.random.Generator
-):
+def _of_kind(world: World, k: int, who: People, days: int, rng: np.random.Generator) -> tuple[Array, ...]:
     """Plans of one kind that overlap the simulated time; the earliest began before it."""
+    plan = world.plans[k]
     before = 2.5 * world.ramp_days
     acting = 1 - np.exp(-world.serious_hazard) + world.dreamers * (1 - np.exp(-world.dreamer_hazard))
     rate = who.leaning[:, k] * plan.yearly * (1 - plan.sudden) / acting * (1 + world.dreamers) / YEAR
     number = np.minimum(rng.poisson(rate * (days + before)), SLOTS)
     person = np.repeat(np.arange(len(who)), number)
     start = rng.uniform(-before, days, len(person))
-    turn = 2 * np.pi * (start + yearday + 31) / YEAR  # most begin in March
-    start += plan.spring * YEAR / (2 * np.pi) * np.cos(turn)
     duration = world.ramp_days * np.exp(rng.normal(0.0, world.ramp_spread, len(person)))
     serious = rng.random(len(person)) < 1 / (1 + world.dreamers)
     return person, np.full(len(person), k), start, duration, serious
 
 
-def intent(world: World, these: Plans, who: People, days: int) -> tuple[Array, Array]:
-    """(people, days, kinds) float32 twice: interest and commitment shown on each day, 0 = none, 1 = usual at the end."""
+def _in_season(world: World, kind: Array, start: Array, yearday: float) -> Array:
+    """Starts moved so that most are in March."""
+    spring = np.array([plan.spring for plan in world.plans])[kind]
+    turn = 2 * np.pi * (start + yearday + 31) / YEAR
+    return start + spring * YEAR / (2 * np.pi) * np.cos(turn)
+
+
+class Shown(msgspec.Struct, frozen=True):
+    """What plans show on each day, float32 (people, days, kinds): 0 = nothing, 1 = usual at the end."""
+
+    interest: Array
+    commitment: Array
+
+
+def shown(world: World, these: Plans, who: People, days: int) -> Shown:
     shape = (len(who), days, len(world.plans))
-    interest, commitment = np.zeros(shape, np.float32), np.zeros(shape, np.float32)
+    out = Shown(np.zeros(shape, np.float32), np.zeros(shape, np.float32))
     day = np.arange(days, dtype=np.float32) + 0.5
     for at in _apart(these.person * len(world.plans) + these.kind):
         way = (day - these.start[at, None]) / these.duration[at, None]
-        shown = np.clip(way, 0, 1) ** 1.5 * (day < these.end[at, None]) * who.trace[these.person[at], None]
+        interest = np.clip(way, 0, 1) ** 1.5 * (day < these.end[at, None]) * who.trace[these.person[at], None]
         meant = np.where(these.serious[at], 1.0, world.dreamer_commitment)[:, None]
-        interest[these.person[at], :, these.kind[at]] += shown
-        commitment[these.person[at], :, these.kind[at]] += shown * meant
-    return interest, commitment
+        out.interest[these.person[at], :, these.kind[at]] += interest
+        out.commitment[these.person[at], :, these.kind[at]] += interest * meant
+    return out
 
 
 def _apart(key: Array) -> list[Array]:

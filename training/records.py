@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from functools import reduce
-
 import msgspec
 import numpy as np
 
@@ -56,7 +54,3 @@ def in_order(of: Records, end: int) -> Records:
     """Those within [0, end), by time; ties stay in the order in which they were made."""
     rows = np.flatnonzero((of.ts >= 0) & (of.ts < end))
     return of.take(rows[np.argsort(of.ts[rows], kind="stable")])
-
-
-def total(parts: list[Records]) -> int:
-    return reduce(lambda n, part: n + len(part), parts, 0)

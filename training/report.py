@@ -61,12 +61,28 @@ def _logistic(features: Array, label: Array, inputs: Array) -> Scorer:
 
 
 def _threshold(training: Training, of: Sample, scorer: Scorer, least: float) -> float:
-    return evaluate.threshold(of.rows.person, of.rows.at, scorer(of), of.active, training.budget, least)
+    return evaluate.threshold(of.scored(scorer(of)), training.budget, least)
 
 
 def _judge(training: Training, outcome: str, of: Sample, score: Array, cut: float) -> dict[str, float]:
     label = of.label(outcome, training.horizon_days)
     return {
         **evaluate.row_metrics(label, score),
-        **evaluate.alert_metrics(of.rows.person, of.rows.at, label, score, cut, of.active),
+        **evaluate.alert_metrics(of.scored(score), label, cut),
     }
+
+
+def together(metrics: list[dict[str, dict[str, float]]]) -> dict[str, dict[str, float]]:
+    """The alerts of several models counted as one: how many, and which share was right."""
+    found = {}
+    for name in metrics[0]:
+        rows = [each[name] for each in metrics]
+        right = sum(row["precision"] * row["alerts"] for row in rows if row["alerts"])
+        total = sum(row["alerts"] for row in rows)
+        spent = sum(row["alerts a year and active person"] for row in rows)
+        found[name] = {
+            "alerts": total,
+            "alerts a year and active person": spent,
+            "precision": right / total if total else float("nan"),
+        }
+    return found

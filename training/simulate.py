@@ -20,6 +20,13 @@ CHUNK = 1000  # people drawn together
 EPOCH = 1_672_531_200_000  # 2023-01-01, a start as good as any
 
 
+class Era(msgspec.Struct, frozen=True):
+    """A time of a world: the same people live in each, with other plans. `start` in ms since 1970."""
+
+    start: int = EPOCH
+    number: int = 0
+
+
 class History(msgspec.Struct, frozen=True):
     """What happened in a simulated world from `start` (ms since 1970) on, in order of time."""
 
@@ -41,11 +48,10 @@ class History(msgspec.Struct, frozen=True):
         return hidden.chance(self.plans, person, day, OUTCOMES.index(outcome), horizon_days)
 
 
-def simulate(n: int, days: int, seed: int, world: World = FIRST, start: int = EPOCH, era: int = 0) -> History:
-    """`era`: the same people once more, at another time with other plans."""
-    chunks = [_chunk(world, at, days, (seed, at // CHUNK), start, era) for at in range(0, n, CHUNK)]
+def simulate(n: int, days: int, seed: int, world: World = FIRST, era: Era = Era()) -> History:  # noqa: B008  # frozen
+    chunks = [_chunk(world, at, days, seed, era) for at in range(0, n, CHUNK)]
     cut = [_first(chunk, min(CHUNK, n - CHUNK * k)) for k, chunk in enumerate(chunks)]
-    return _history(cut, n, days, start)
+    return _history(cut, n, days, era.start)
 
 
 class _Chunk(msgspec.Struct, frozen=True):
@@ -56,21 +62,21 @@ class _Chunk(msgspec.Struct, frozen=True):
     plans: hidden.Plans
 
 
-def _chunk(world: World, at: int, days: int, seed: tuple[int, int], start: int, era: int) -> _Chunk:
-    who = people(world, CHUNK, np.random.default_rng(seed))
-    rng = np.random.default_rng((*seed, era + 1))
-    these = hidden.plans(world, who, days, start / DAY % 365.25, rng)
-    interest, commitment = hidden.intent(world, these, who, days)
-    weekday = (start // DAY + 3) % 7
+def _chunk(world: World, at: int, days: int, seed: int, era: Era) -> _Chunk:
+    who = people(world, CHUNK, np.random.default_rng((seed, at // CHUNK)))
+    rng = np.random.default_rng((seed, at // CHUNK, era.number + 1))
+    these = hidden.plans(world, who, days, era.start / DAY % 365.25, rng)
+    shown = hidden.shown(world, these, who, days)
+    weekday = (era.start // DAY + 3) % 7
     made = [
-        visits(world, who, interest, commitment, weekday, rng),
-        mail(world, who, interest, rng),
+        visits(world, who, shown, weekday, rng),
+        mail(world, who, shown.interest, rng),
         life(world, (these.person, these.kind, these.start), rng),
         outcomes(*hidden.acts(these)),
     ]
     events = in_order(join(made), days * DAY)
     message = np.arange(len(events), dtype=np.int64) + (at // CHUNK << 32)
-    return _Chunk(at, events, message, told(who, days, start, rng), these)
+    return _Chunk(at, events, message, told(who, days, era.start, rng), these)
 
 
 def _first(chunk: _Chunk, n: int) -> _Chunk:

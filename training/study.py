@@ -13,6 +13,7 @@ from feature_repo.vocabulary import Vocabulary
 from flows.plan import Plan
 from training.backfill import Stream, stream
 from training.dataset import Rows, Span, label, rows
+from training.evaluate import Scored
 from training.people import YEAR, Array
 from training.records import DAY
 from training.simulate import History, simulate
@@ -29,10 +30,10 @@ SECOND_DAYS = 360
 class Sizes(msgspec.Struct, frozen=True, kw_only=True):
     """How many people, and which share of their scoring instants to train on; the rest is judged at every instant."""
 
-    people: int = 40_000
+    people: int = 60_000
     unseen: float = 0.25  # of the people: never trained on
     judged: int = 8_000  # people of each set that is judged
-    share: float = 0.04
+    share: float = 0.03
     seed: int = 1
 
 
@@ -44,6 +45,9 @@ class Sample(msgspec.Struct, frozen=True):
     history: History
     vocabulary: Vocabulary
     active: int  # people with any activity of their own in the year before the set's end
+
+    def scored(self, score: Array) -> Scored:
+        return Scored(self.rows.person, self.rows.at, score, self.active)
 
     def label(self, outcome: str, horizon_days: int) -> Array:
         return label(self.vocabulary, self.stream, outcome, self.rows, horizon_days)
@@ -60,7 +64,7 @@ class Study(msgspec.Struct, frozen=True):
 
 
 def study(vocabulary: Vocabulary, sizes: Sizes) -> Study:
-    """All rows of a study; about a minute for 40,000 people."""
+    """All rows of a study; some minutes for 60,000 people."""
     first = _Source(vocabulary, FIRST, sizes.people, DAYS, sizes.seed)
     second = _Source(vocabulary, SECOND, sizes.judged, SECOND_DAYS, sizes.seed + 1)
     everybody = np.random.default_rng(sizes.seed).permutation(sizes.people)

@@ -7,7 +7,7 @@ import numpy as np
 
 from training.people import YEAR, Array, People
 from training.records import DAY
-from training.world import TEXT_TRAITS, TRAITS
+from training.world import TEXT_TRAITS
 
 
 class Told(msgspec.Struct, frozen=True):
@@ -40,6 +40,3 @@ def _round(who: People, year: int, start: int, rng: np.random.Generator) -> tupl
     known[:, 1:4] &= who.properties[:, None] > 0
     person, trait = np.nonzero(known)
     return person.astype(np.int32), trait.astype(np.int8), values[person, trait], when[person]
-
-
-assert TRAITS[4:] == TEXT_TRAITS

@@ -5,24 +5,23 @@ from __future__ import annotations
 import numpy as np
 
 from training.people import YEAR, Array, People
+from training.plans import Shown
 from training.records import DAY, MINUTE, Records, records
-from training.world import ACTS, FIELDS, OUTCOMES, TAGS, TYPES, Plan, World
+from training.world import ACTS, FIELDS, OUTCOMES, TAGS, TYPES, World
 
 HOUR = 3_600_000
 
 
-def visits(
-    world: World, who: People, interest: Array, commitment: Array, weekday: int, rng: np.random.Generator
-) -> Records:
+def visits(world: World, who: People, shown: Shown, weekday: int, rng: np.random.Generator) -> Records:
     """`weekday`: of the first day, Monday = 0. Times in ms since the start."""
-    rate = _rate(world, who, interest, weekday, rng)
+    rate = _rate(world, who, shown.interest, weekday, rng)
     number = rng.poisson(rate)
     person, day = np.nonzero(number)
     again = number[person, day]
     person, day = np.repeat(person, again), np.repeat(day, again)
     at = _moments(who.hour[person], day, rng)
     minutes = np.round(world.minutes * np.exp(rng.normal(0.0, 0.8, len(person))), 1)
-    done = rng.poisson(_acts(world, who, interest, commitment, person, day))
+    done = rng.poisson(_acts(world, who, shown, person, day))
     minutes += np.round(done.sum(axis=1) * 1.5, 1)
     session = records(person, TYPES.index("session"), at + minutes * MINUTE, value=minutes)
     return session + _in_visit(person, at, minutes, done, rng)
@@ -48,21 +47,16 @@ def _moments(hour: Array, day: Array, rng: np.random.Generator) -> Array:
     return day * DAY + ((hour + rng.normal(0.0, 2.0, len(hour))) % 24) * HOUR
 
 
-def _acts(world: World, who: People, interest: Array, commitment: Array, person: Array, day: Array) -> Array:
+def _acts(world: World, who: People, shown: Shown, person: Array, day: Array) -> Array:
     """(visits, acts) expected number of each act in each visit."""
-    usual = who.interests[person]
-    return (
-        usual + interest[person, day] @ _lift(world, "interest") + commitment[person, day] @ _lift(world, "commitment")
-    )
+    interest = shown.interest[person, day] @ _lift([plan.interest for plan in world.plans])
+    commitment = shown.commitment[person, day] @ _lift([plan.commitment for plan in world.plans])
+    return np.asarray(who.interests[person] + interest + commitment)
 
 
-def _lift(world: World, which: str) -> Array:
-    """(kinds, acts)"""
-    return np.array([[_of(plan, which).get(act, 0.0) for act in ACTS] for plan in world.plans], np.float32)
-
-
-def _of(plan: Plan, which: str) -> dict[str, float]:
-    return plan.interest if which == "interest" else plan.commitment
+def _lift(added: list[dict[str, float]]) -> Array:
+    """Kinds x acts."""
+    return np.array([[lifts.get(act, 0.0) for act in ACTS] for lifts in added], np.float32)
 
 
 def _in_visit(person: Array, at: Array, minutes: Array, done: Array, rng: np.random.Generator) -> Records:
