@@ -75,6 +75,7 @@ async def lifespan(app: Starlette) -> AsyncIterator[None]:
         gc.collect()
         gc.freeze()
         yield
+        gc.unfreeze()
     await parts.appender.stop()
     parts.client.close()
 

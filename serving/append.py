@@ -102,10 +102,11 @@ class Appender:
 
     async def stop(self) -> None:
         """Call once nobody waits: what still does is refused."""
+        self._refusal = "shutting down"
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        self._fail("shutting down")
+        self._fail(self._refusal)
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         """A task that ends by itself is a fault of ours: tell the callers, and let a fresh process take over."""

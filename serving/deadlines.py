@@ -75,6 +75,12 @@ class Protocol(HttpToolsProtocol):
     def send_400_response(self, msg: str) -> None:  # noqa: ARG002 # uvicorn's words are not ours
         self._refuse(ApiError(400, "expected an HTTP/1.1 request", "request"))
 
+    def shutdown(self) -> None:
+        """The process ends: so does a stream, which never would by itself; its client resumes it."""
+        if self.cycle is not None and self.cycle.chunked_encoding and not self.cycle.response_complete:
+            self.transport.close()
+        super().shutdown()
+
     def overdue(self) -> None:
         """Gives the connection up."""
         what = ("headers", HEAD_SECONDS) if self._in_head else ("body", BODY_SECONDS)

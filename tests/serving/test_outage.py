@@ -139,6 +139,22 @@ def test_a_store_that_refuses_the_append_is_reported(api: Live, tmp_path: Path) 
     assert (log.events(), log.accepted()) == ([], 0)
 
 
+def test_an_open_stream_does_not_hold_up_the_end(server: Embedded, tmp_path: Path) -> None:
+    """SIGTERM ends streams at once and without a word in the log."""
+    with live(Settings(home=tmp_path, partitions=4)) as running:
+        stream = http.client.HTTPConnection("127.0.0.1", running.port)
+        stream.request("GET", "/v1/alerts/stream", headers=running.login)
+        answer = stream.getresponse()
+        assert answer.status == 200
+        began = time.monotonic()
+        running.process.terminate()
+        assert running.process.wait(10) == 0
+        assert time.monotonic() - began < 0.8
+        with pytest.raises(http.client.IncompleteRead):
+            answer.read()
+        stream.close()
+
+
 def test_a_told_end_is_quick_and_finishes_what_is_under_way(server: Embedded, tmp_path: Path) -> None:
     """SIGTERM under load: gone within two seconds, and what was acknowledged is stored."""
     settings = Settings(home=tmp_path, partitions=4)
