@@ -22,7 +22,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     redis_url: str = ""  # your Redis or Valkey >= 6.2; empty: the embedded one
     database_url: str = ""  # alerts; empty: SQLite in `home`
     clock: Literal["wall", "log"] = "wall"  # for a store about to be created: whose time ids carry
-    partitions: int = 16  # for a store about to be created
+    partitions: int = 8  # for a store about to be created
     feature_repo: str = ""  # directory of another domain; empty: real estate
     models: str = ""  # directory of models; empty: the ones that ship
     cache_users: int = 1_000_000  # people that the engine keeps in memory

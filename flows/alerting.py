@@ -122,6 +122,7 @@ def run(settings: Settings, vocabulary: Vocabulary) -> None:
         engine.close()
     finally:
         keeping.stop()
+        engine.abandon()
 
 
 def main() -> int:

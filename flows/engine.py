@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import time
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -25,7 +25,7 @@ from flows import episodes
 from flows.alert import encode as encode_alert
 from flows.batch import Batch, gather
 from flows.codebooks import Codebooks
-from flows.entry import Draft, Entry, Kind, unpack_raw
+from flows.entry import Draft, Entry, Kind, events_in
 from flows.index import Seen
 from flows.partition import Partition
 from flows.people import People
@@ -35,7 +35,7 @@ from flows.resp import Connection, pack
 from flows.state import Layouts, identity
 from flows.store import Store
 from flows.streams import LogReader, Read, append
-from flows.writer import Commands, FeatureBytes, Job, Writer, hot_states
+from flows.writer import Commands, FeatureBytes, Job, Writer, hot_states, mset
 from onnx_models.session import Model
 
 _log = logging.getLogger(__name__)
@@ -84,11 +84,12 @@ class Engine:
         self._codebooks = Codebooks(vocabulary, client)
         numbers = range(store.partitions) if partitions is None else partitions
         self.partitions = {p: Partition(p, client, dial(), owner) for p in numbers}
-        self.reader = LogReader(dial(), {p: part.position for p, part in self.partitions.items()})
+        self._position = {p: part.position for p, part in self.partitions.items()}  # counted up to there
+        self.reader = LogReader(dial(), self._position)
         self._lookups = dial()
         self.people = People(self.plan, layouts, self._lookups, settings.cache_users)
         self.seen = Seen(settings.dedup_ids, settings.dedup_hours * 60)
-        self._minutes: dict[int, deque[int]] = {p: self._recall(p) for p in self.partitions}
+        self._minutes = self._recall()
         self.writer = Writer()
         self._feature_bytes = FeatureBytes(vocabulary)
         self._progress: dict[int, Progress] = {}
@@ -115,18 +116,29 @@ class Engine:
     def count(self, reads: list[Read]) -> list[Read]:
         """Count what was read: events together, and what passes from one person to another in between."""
         with self._stage("count"):
-            events: list[Read] = []
-            for read in reads:
-                if self._is_readable(read) and read.entry and read.entry.kind == Kind.EVENTS:
-                    events.append(read)
+            for group in self._grouped(reads):
+                if _holds_events(group[0]):
+                    self._count_events(group)
                 else:
-                    self._count_events(events)
-                    events = []
-                    self._count_other(read)
-            self._count_events(events)
-            for read in reads:
-                self._of(read.partition).position = read.id
+                    self._count_other(group[0])
+                for read in group:
+                    self._of(read.partition).position = self._position[read.partition] = read.id
         return reads
+
+    def _grouped(self, reads: list[Read]) -> Iterator[list[Read]]:
+        """Entries of events together, as many as the table surely has room for; each other entry by itself."""
+        group: list[Read] = []
+        events = 0
+        for read in reads:
+            size = len(read.entry) if self._is_readable(read) and read.entry else 0
+            together = _holds_events(read) and events + size <= self.settings.cache_users // 2
+            if group and not (together and _holds_events(group[0])):
+                yield group
+                group, events = [], 0
+            group.append(read)
+            events += size
+        if group:
+            yield group
 
     def _is_readable(self, read: Read) -> bool:
         entry = read.entry
@@ -145,7 +157,7 @@ class Engine:
     def _set_aside(self, read: Read) -> None:
         raw = read.fields.get(b"r")
         progress = self._of(read.partition)
-        progress.counts["quarantined"] += len(unpack_raw(raw)) if raw else 0
+        progress.counts["quarantined"] += events_in(raw) if raw else 0
         progress.dead.append(Dead(read.id, read.error, read.fields))
         _log.error("partition %d, entry %s set aside: %s", read.partition, read.id.decode(), read.error)
 
@@ -158,9 +170,9 @@ class Engine:
         self.events += len(batch)
         self.clock_ms = max(self.clock_ms, int(batch.now.max()))
         self.history = bool(batch.muted[-1])
+        self._make_room(batch.uid)
         first = self._first(batch)
         at = np.flatnonzero(first & batch.touches())
-        self._make_room(len(at))
         rows = self.people.find(batch.uid[at], batch.partition[at], lambda i: batch.name(int(at[i])))
         late = np.zeros(len(batch), bool)
         late[at] = self.people.table.apply(rows, batch.code[at], batch.value[at], batch.ts[at], batch.now[at])
@@ -179,10 +191,12 @@ class Engine:
         fresh = self.seen.first(message, minute)
         first = np.ones(len(batch), bool)
         first[external] = fresh
-        partition = batch.partition[external]
-        for p in np.unique(partition).tolist():
-            mine = fresh & (partition == p)
-            self._of(p).remember(message[mine], minute[mine])
+        partition = batch.partition[external][fresh]
+        order = np.argsort(partition, kind="stable")
+        message, minute, partition = message[fresh][order], minute[fresh][order], partition[order]
+        cuts = np.flatnonzero(np.diff(partition, prepend=-1))
+        for start, end in zip(cuts.tolist(), [*cuts[1:].tolist(), len(order)], strict=True):
+            self._of(int(partition[start])).remember(message[start:end], minute[start:end])
         return first
 
     def _tally(self, batch: Batch, first: Array, late: Array) -> None:
@@ -219,7 +233,7 @@ class Engine:
     def _absorb(self, read: Read, entry: Entry) -> None:
         """An anonymous person's history joins the user whom they turned out to be."""
         hot, _, closed = self._layouts.read([read.fields[b"h"]], [read.fields[b"c"]])
-        self._make_room(1)
+        self._make_room(entry.uid)
         row = self.people.find(entry.uid, np.array([read.partition]), entry.name)
         table = self.people.table
         table.touch(row, np.maximum(read.ms, hot[0, :1]))
@@ -234,35 +248,50 @@ class Engine:
         self._lookups.send(b"".join(commands))
         members = [int(uid) for _ in commands for uid in self._lookups.read()]
         self.clock_ms = max(self.clock_ms, read.ms)
-        self._of(read.partition).tick = last
         uids = np.array(members, np.int64).view(np.uint64)
-        for low in range(0, len(uids), 4096):
-            self._make_room(4096)
-            rows = self.people.known(uids[low : low + 4096], read.partition)
+        chunk = min(4096, self.settings.cache_users)
+        for low in range(0, len(uids), chunk):
+            due = uids[low : low + chunk]
+            self._make_room(due)
+            rows = self.people.known(due, read.partition)
+            self._of(read.partition)  # they are written with this partition, at the position before the tick
             self.people.table.touch(rows, np.full(len(rows), read.ms))
             self.people.mark(rows, entry.history)
+        self._of(read.partition).tick = last
 
-    def _make_room(self, count: int) -> None:
-        if self.people.room() >= count:
+    def _make_room(self, uids: Array) -> None:
+        """Room for all of these people; where too many wait to be written, they are written first.
+
+        To be called before anything of an entry is counted, since what is written then is the state before it.
+        """
+        wanted = len(uids) if self.people.room() >= len(uids) else len(np.unique(uids))
+        if self.people.room() >= wanted:
             return
         self.writer.settle()
-        self.people.evict(max(count, self.settings.cache_users // 16))
+        self.people.evict(max(wanted, self.settings.cache_users // 16))
+        if self.people.room() < wanted:
+            self.flush()
+            self.people.evict(wanted)
 
     def _of(self, partition: int) -> Progress:
         progress = self._progress.get(partition)
         if progress is None:
             progress = self._progress[partition] = Progress(partition)
             progress.since = time.monotonic()
-            progress.position = self.partitions[partition].position
+            progress.position = self._position[partition]
         return progress
 
-    def _recall(self, partition: int) -> deque[int]:
-        """Fill the memory of messages with what earlier owners wrote down."""
-        minutes = [int(m) for m in self.client.zrange(keys.seen_minutes(partition), 0, -1)]
-        for minute in minutes:
-            ids = np.frombuffer(self.client.get(keys.seen(partition, minute)) or b"", np.uint64)
+    def _recall(self) -> dict[int, deque[int]]:
+        """Fill the memory of messages with what earlier owners wrote down, the oldest minute first.
+
+        Returns the minutes that each partition has written down.
+        """
+        written = {p: [int(m) for m in self.client.zrange(keys.seen_minutes(p), 0, -1)] for p in self.partitions}
+        for minute in sorted({m for minutes in written.values() for m in minutes}):
+            there = self.client.mget([keys.seen(p, minute) for p in self.partitions])
+            ids = np.frombuffer(b"".join(ids for ids in there if ids), np.uint64)
             self.seen.first(ids, np.full(len(ids), minute))
-        return deque(minutes)
+        return {p: deque(minutes) for p, minutes in written.items()}
 
     # -- write
 
@@ -364,8 +393,8 @@ class Engine:
             values, closed = people.table.values[row], people.table.cold[row]
             if not (values[plan.today : plan.hot].any() or closed):
                 continue
-            user = people.names[row].partition(b"\0")[2]
-            partition, entry = self._absorption(user, bool(people.muted[row]))
+            anonymous, _, user = people.names[row].partition(b"\0")
+            partition, entry = self._absorption(anonymous, user, bool(people.muted[row]))
             hot = self._layouts.head + values[: plan.hot].tobytes()
             cold = self._layouts.cold(user, closed)
             into = commands[int(people.partition[row])]
@@ -376,22 +405,24 @@ class Engine:
             people.table.cold_changed[row] = True
             evaluated.features[at] = people.table.evaluate(np.array([row]))[0]
 
-    def _absorption(self, user: bytes, muted: bool) -> tuple[int, bytes]:
+    def _absorption(self, anonymous: bytes, user: bytes, muted: bool) -> tuple[int, bytes]:
         uid = identity(self.store, user)
         draft = Draft()
-        draft.add(uid, user, 0, 0)
+        draft.joins.append((draft.add(uid, user, 0, 0), anonymous))  # for the lake: whose history it was
         return uid % self.store.partitions, draft.encode(0, history=muted, kind=Kind.ABSORB)
 
     def _states(self, evaluated: Evaluated, commands: dict[int, Commands]) -> None:
-        table, people = self.people.table, self.people
-        for p, rows in self._by_partition(evaluated):
-            hot = table.values[rows, : self.plan.hot]
-            commands[p].add_packed(hot_states(self._layouts.head, table.index.keys[rows], hot))
-            changed = rows[table.cold_changed[rows]]
-            table.cold_changed[changed] = False
+        table, people, rows = self.people.table, self.people, evaluated.rows
+        uids = table.index.keys[rows]
+        hot = hot_states(self._layouts.head, uids, table.values[rows, : self.plan.hot])
+        changed = table.cold_changed[rows]
+        table.cold_changed[rows] = False
+        for p, start, end in self._by_partition(rows):
+            commands[p].add_packed(mset(hot[start:end]))
             cold: list[bytes] = []
-            for row, uid in zip(changed.tolist(), table.index.keys[changed], strict=True):
-                cold += (keys.COLD + uid.tobytes(), self._layouts.cold(people.names[row], table.cold[row]))
+            for at in (start + np.flatnonzero(changed[start:end])).tolist():
+                row = int(rows[at])
+                cold += (keys.COLD + uids[at].tobytes(), self._layouts.cold(people.names[row], table.cold[row]))
             if cold:
                 commands[p].add("MSET", *cold)
 
@@ -402,21 +433,20 @@ class Engine:
         people.written[rows] = values
         names = [people.names[row].partition(b"\0")[0] for row in rows.tolist()]
         built = self._feature_bytes.commands(names, people.table.now(rows), values, changed)
-        written, start = {}, 0
-        for p, part in self._by_partition(evaluated):
-            end = start + len(part)
-            written[p] = Written(commands[p].count, part, known[start:end])
-            commands[p].add_packed(b"".join(built[start:end]), len(part))
-            start = end
+        written = {}
+        for p, start, end in self._by_partition(rows):
+            written[p] = Written(commands[p].count, rows[start:end], known[start:end])
+            commands[p].add_packed(b"".join(built[start:end]), end - start)
         return written
 
-    def _by_partition(self, evaluated: Evaluated) -> list[tuple[int, Array]]:
-        rows = evaluated.rows
+    def _by_partition(self, rows: Array) -> list[tuple[int, int, int]]:
+        """(partition, start, end) of each partition's part of rows that are sorted by partition."""
         if not len(rows):
             return []
         partition = self.people.partition[rows]
-        cuts = np.flatnonzero(partition[1:] != partition[:-1]) + 1
-        return [(int(self.people.partition[part[0]]), part) for part in np.split(rows, cuts)]
+        cuts = (np.flatnonzero(partition[1:] != partition[:-1]) + 1).tolist()
+        starts, ends = [0, *cuts], [*cuts, len(rows)]
+        return list(zip(partition[starts].tolist(), starts, ends, strict=True))
 
     def _slices(self, commands: dict[int, Commands]) -> None:
         """Each new person gets a minute of the day at which they are refreshed."""
@@ -451,16 +481,24 @@ class Engine:
     def flush(self) -> None:
         """Write everything that was counted and wait for it."""
         self.writer.settle()
-        if self._progress:
+        while self._progress:
             self.write(self.decide(self.score(self.evaluate(self._due()))))
-        self.writer.settle()
+            self.writer.settle()
 
     def close(self) -> None:
         """Write what is due and give the partitions back."""
         self.flush()
-        self.writer.close()
         for partition in self.partitions.values():
             partition.release()
+        self.abandon()
+
+    def abandon(self) -> None:
+        """Let go of thread and connections: what was not written will be counted again."""
+        self.writer.close()
+        for partition in self.partitions.values():
+            partition.connection.close()
+        self.reader.close()
+        self._lookups.close()
 
     def oldest_unflushed_ms(self) -> float:
         oldest = min((p.since for p in list(self._progress.values())), default=None)
@@ -471,3 +509,7 @@ class Engine:
         start = time.perf_counter()
         yield
         self.stage_seconds[name] = self.stage_seconds.get(name, 0.0) + time.perf_counter() - start
+
+
+def _holds_events(read: Read) -> bool:
+    return read.entry is not None and read.entry.kind == Kind.EVENTS

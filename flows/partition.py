@@ -102,7 +102,6 @@ class Partition:
         """Give the lease back, so that the next owner need not wait for it to expire."""
         if self._client.get(keys.lease(self.number)) == self.owner.encode():
             self._client.delete(keys.lease(self.number))
-        self.connection.close()
 
 
 _MULTI, _EXEC = pack("MULTI"), pack("EXEC")

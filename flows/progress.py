@@ -38,6 +38,9 @@ class Progress:
 
     def remember(self, mids: Array, minutes: Array) -> None:
         """Message identities first seen now, in the order of the log."""
+        if minutes[0] == minutes[-1]:  # the usual case
+            self.seen.append((int(minutes[0]), mids.tobytes()))
+            return
         cuts = np.flatnonzero(minutes[1:] != minutes[:-1]) + 1
         for part, minute in zip(np.split(mids, cuts), np.split(minutes, cuts), strict=True):
             if len(part):

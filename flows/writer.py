@@ -86,13 +86,18 @@ class FeatureBytes:
         return b"%b$%d\r\n%b\r\n" % (self._stamp, len(value), value)
 
 
-def hot_states(head: bytes, uids: Array, rows: Array) -> bytes:
-    """One packed MSET of n hot values: uids uint64 (n,), rows int64 (n, hot)."""
+def hot_states(head: bytes, uids: Array, rows: Array) -> Array:
+    """Key and hot value of n people as they stand in an MSET: uids uint64 (n,), rows int64 (n, hot) -> uint8 (n, .)."""
     n, length = len(uids), len(head) + rows.shape[1] * 8
     before = b"$%d\r\n%b" % (len(keys.HOT) + 8, keys.HOT)
     between = b"\r\n$%d\r\n%b" % (length, head)
     parts = (_repeat(before, n), _bytes(uids), _repeat(between, n), _bytes(rows), _repeat(b"\r\n", n))
-    return b"*%d\r\n$4\r\nMSET\r\n" % (1 + 2 * n) + np.concatenate(parts, axis=1).tobytes()
+    return np.concatenate(parts, axis=1)
+
+
+def mset(pairs: Array) -> bytes:
+    """One packed MSET of some of `hot_states`."""
+    return b"*%d\r\n$4\r\nMSET\r\n" % (1 + 2 * len(pairs)) + pairs.tobytes()
 
 
 def _repeat(data: bytes, n: int) -> Array:
