@@ -105,7 +105,8 @@ def _repeat(data: bytes, n: int) -> Array:
 
 
 def _bytes(values: Array) -> Array:
-    return np.ascontiguousarray(values).view(np.uint8).reshape(len(values), -1)
+    width = values.itemsize * values[:1].size  # told, since -1 cannot be worked out of no rows
+    return np.ascontiguousarray(values).view(np.uint8).reshape(len(values), width)
 
 
 AT_ONCE = 256 * 1024  # bytes
