@@ -6,6 +6,7 @@ transaction with the position, so it may die at any moment and another goes on f
 
 from __future__ import annotations
 
+import itertools
 import logging
 import time
 from collections import deque
@@ -195,7 +196,7 @@ class Engine:
         order = np.argsort(partition, kind="stable")
         message, minute, partition = message[fresh][order], minute[fresh][order], partition[order]
         cuts = np.flatnonzero(np.diff(partition, prepend=-1))
-        for start, end in zip(cuts.tolist(), [*cuts[1:].tolist(), len(order)], strict=True):
+        for start, end in zip(cuts.tolist(), [*cuts[1:].tolist(), len(order)], strict=False):  # none: all are known
             self._of(int(partition[start])).remember(message[start:end], minute[start:end])
         return first
 
