@@ -35,7 +35,7 @@ def recent(lake: LakeReader, user: str, at: int, most: int) -> list[Event]:
 
     `user` is `organisation/user`.
     """
-    window = Window(user=user, since=(at // DAY - KEEP_DAYS + 1) * DAY)
+    window = Window(users=lake.selves(user), since=(at // DAY - KEEP_DAYS + 1) * DAY)
     return [Event(**row) for row in lake.sql(_NEWEST, window, [at, most]).to_pylist()]
 
 

@@ -26,9 +26,9 @@ from feature_repo import settings as configuration
 from feature_repo.settings import Settings
 from feature_repo.vocabulary import Vocabulary
 from flows import lake_files as files
-from flows.entry import Kind
+from flows.lake_books import Books
 from flows.lake_files import File, Id, id_of
-from flows.lake_rows import Codebook, Rows, book
+from flows.lake_rows import Rows, kept
 from flows.resp import Connection, Lost, Refused
 from flows.running import REDIS_DOWN, Sink, Source, patiently, pause, run, say
 from flows.store import Store, StoreError, connect, dial, open_store
@@ -42,20 +42,6 @@ LAST_WORDS = 1.5  # seconds that the flush on SIGTERM may take; what is left wai
 
 class LakeError(Exception):
     """The lake cannot be written; the message says why and what to do."""
-
-
-class Books:
-    """What event numbers mean, by the fingerprint under which an entry was written."""
-
-    def __init__(self, client: redis.Redis) -> None:
-        self.client = client
-        self._known: dict[int, Codebook] = {}
-
-    def of(self, fingerprint: int) -> Codebook:
-        if fingerprint not in self._known:
-            kept: Any = self.client.hget(keys.VOCABULARIES, str(fingerprint))
-            self._known[fingerprint] = book(kept)
-        return self._known[fingerprint]
 
 
 class Shelf:
@@ -78,9 +64,9 @@ class Shelf:
                     "Move the lake away, or set another TELLTALE_HOME"
                 )
         committed = [f for f in found if f.last <= position]
-        kept = files.current(committed)
-        _remove(f for f in found if f not in kept)
-        for _, dated in groupby(kept, lambda f: f.date):
+        standing = files.current(committed)
+        _remove(f for f in found if f not in standing)
+        for _, dated in groupby(standing, lambda f: f.date):
             self._close_date()
             self._open = [(f, files.rows(f)) for f in dated]
 
@@ -192,7 +178,7 @@ class Lake:
         self._entries += 1
 
     def _flush(self, partition: int, reads: list[Read]) -> None:
-        events = [r for r in reads if r.entry is not None and r.entry.kind == Kind.EVENTS and len(r.entry)]
+        events = [r for r in reads if r.entry is not None and kept(r.entry)]
         if patiently(lambda: self._look_up(events), REDIS_DOWN) is None:
             return
         stale = self.shelves[partition].write(events, self.books, self.vocabulary)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,95 +16,105 @@ import xxhash
 from feature_repo import keys
 from feature_repo.vocabulary import Vocabulary
 from flows import lake_files as files
-from flows.entry import EntryError
-from flows.lake_rows import SCHEMA, Rows, book, concat, read
+from flows.entry import Entry, EntryError
+from flows.lake_books import Books
+from flows.lake_rows import SCHEMA, Rows, concat, read
 from flows.store import Store
 
 AHEAD_MS = 7_200_000  # an event's own time may be an hour ahead of the log's: two are safe
-TRIES = 5  # a file that was listed may have been merged into another before it is opened
+TRIES = 20  # a file that was listed may have been merged into another before it is opened
 THREADS = 2
+Uids = dict[int, list[int] | None]  # by partition, whom to read; None = all
 
-_ALL = """
-    SELECT * FROM {source}
-    WHERE mid <> 0{of}
-    QUALIFY row_number() OVER (PARTITION BY "partition", mid
-        ORDER BY logged_at, CAST(split_part(entry_id, '-', 2) AS BIGINT), "index") = 1
+_VIEWS = """
+    CREATE VIEW rows AS SELECT * FROM {source}{whose};
+    CREATE VIEW links AS SELECT * FROM rows WHERE mid = 0;
+    CREATE VIEW events AS SELECT * FROM rows WHERE mid <> 0
+        QUALIFY row_number() OVER (PARTITION BY "partition", mid
+            ORDER BY logged_at, CAST(split_part(entry_id, '-', 2) AS BIGINT), "index") = 1;
 """
+_FIRST = "SELECT DISTINCT joined FROM links WHERE type = 'absorb' ORDER BY 1"
 
 
 class Window(msgspec.Struct, frozen=True, kw_only=True):
-    """Which events. `user` is `organisation/user`; times are the events' own, ms since 1970, `until` not included."""
+    """Which events. Users are `organisation/user`; times are the events' own, ms since 1970, `until` not included."""
 
-    user: str | None = None
+    users: tuple[str, ...] = ()
     since: int | None = None
     until: int | None = None
 
 
+EVERYTHING = Window()
+
+
 class LakeReader:
-    """`client` and `store` add what is not yet in files; without them the files alone are read."""
+    """Of one store. Without a `client` the files alone are read, not what the log holds beyond them."""
 
-    def __init__(
-        self, lake: Path, vocabulary: Vocabulary, client: redis.Redis | None = None, store: Store | None = None
-    ) -> None:
-        self.lake, self.vocabulary, self.client, self.store = lake, vocabulary, client, store
+    def __init__(self, lake: Path, vocabulary: Vocabulary, store: Store, client: redis.Redis | None = None) -> None:
+        self.lake, self.vocabulary, self.store, self.client = lake, vocabulary, store, client
 
-    def events(self, window: Window = Window(), limit: int | None = None) -> pa.Table:  # noqa: B008  # it is frozen
+    def events(self, window: Window = EVERYTHING, limit: int | None = None) -> pa.Table:
         """Newest first, as `flows.lake_rows.SCHEMA`; of a messageId that a partition met again, the first."""
-        where, values = _where(window)
+        tests, values = _times(window)
         bound = "" if limit is None else f" LIMIT {limit:d}"
-        query = f"SELECT * FROM events{where} ORDER BY ts DESC, logged_at DESC{bound}"  # noqa: S608  # ours alone
+        query = f"SELECT * FROM events{tests} ORDER BY ts DESC, logged_at DESC{bound}"  # noqa: S608  # ours alone
         return self.sql(query, window, values)
 
-    def sql(self, query: str, window: Window = Window(), values: list[Any] | None = None) -> pa.Table:  # noqa: B008
-        """A query over the table `events`, which holds at least the window's."""
-        tail = self._tail(window)  # before the files: what is flushed meanwhile is then in both, and counts once
-        for tries in range(TRIES):
+    def selves(self, user: str) -> tuple[str, ...]:
+        """The user, and the anonymous people whose history they took over when they were identified."""
+        found = self.sql(_FIRST, Window(users=(user,)))["joined"].to_pylist()
+        return (user, *found)
+
+    def sql(self, query: str, window: Window = EVERYTHING, values: Sequence[Any] = ()) -> pa.Table:
+        """A query over the views `events` and `links` of the window's users, from the window's dates on at least."""
+        uids = self._uids(window)
+        tail = self._tail(uids)  # before the files: what is flushed meanwhile is then in both, and counts once
+        for _ in range(TRIES):
             try:
-                return _query(self._files(window), tail, self._uid(window.user), query, values or [])
-            except duckdb.IOException:
-                if tries == TRIES - 1:
-                    raise
-        raise AssertionError  # pragma: no cover
+                return _query(self._files(uids, window.since), tail, _whose(uids), query, values)
+            except duckdb.IOException as error:
+                lost = error
+        raise lost
 
-    def _uid(self, user: str | None) -> int | None:
-        return xxhash.xxh3_64_intdigest(user.encode(), self.store.seed) if user is not None and self.store else None
+    def _uids(self, window: Window) -> Uids:
+        uids: Uids = {} if window.users else dict.fromkeys(range(self.store.partitions))
+        for user in window.users:
+            uid = xxhash.xxh3_64_intdigest(user.encode(), self.store.seed)
+            uids.setdefault(uid % self.store.partitions, []).append(uid)  # type: ignore[union-attr]  # a list by now
+        return uids
 
-    def _partitions(self, window: Window) -> list[int] | None:
-        uid = self._uid(window.user)
-        if self.store is None:
-            return None
-        return list(range(self.store.partitions)) if uid is None else [uid % self.store.partitions]
-
-    def _files(self, window: Window) -> list[str]:
-        since = files.date_of((max(window.since - AHEAD_MS, 0), 0)) if window.since is not None else ""
-        one = self._partitions(window) if window.user else None
-        found = files.everything(self.lake, one[0] if one else None, since)
+    def _files(self, uids: Uids, since: int | None) -> list[str]:
+        date = "" if since is None else files.date_of((max(since - AHEAD_MS, 0), 0))
+        found = [file for p in uids for file in files.everything(self.lake, p, date)]
         return [str(file.path) for file in files.current(found)]
 
-    def _tail(self, window: Window) -> pa.Table:
-        tables = (self._unflushed(p, self._uid(window.user)) for p in self._partitions(window) or ())
-        return concat(tables)
+    def _tail(self, uids: Uids) -> pa.Table:
+        if self.client is None:
+            return SCHEMA.empty_table()
+        books = Books(self.client)
+        return concat(self._unflushed(self.client, books, p, mine) for p, mine in uids.items())
 
-    def _unflushed(self, partition: int, uid: int | None) -> pa.Table:
-        client: Any = self.client
+    def _unflushed(self, client: Any, books: Books, partition: int, uids: list[int] | None) -> pa.Table:
         position = client.get(keys.lake_position(partition)) or b"0-0"
         rows = Rows(partition, self.vocabulary)
-        books: dict[int, Any] = {}
         for entry_id, fields in client.xrange(keys.log(partition), b"(" + position, b"+"):
-            try:
-                entry = read(fields.get(b"e", b""))
-            except EntryError:
-                continue
-            only = None if entry is None or uid is None else np.flatnonzero(entry.uid == np.uint64(uid))
-            if entry is None or (only is not None and not len(only)):
-                continue
-            if entry.fingerprint not in books:
-                books[entry.fingerprint] = book(client.hget(keys.VOCABULARIES, str(entry.fingerprint)))
-            rows.add(entry_id, entry, fields.get(b"r", b""), books[entry.fingerprint], only)
+            entry = _readable(fields.get(b"e", b""))
+            only = (
+                None if entry is None or uids is None else np.flatnonzero(np.isin(entry.uid, np.array(uids, np.uint64)))
+            )
+            if entry is not None and (only is None or len(only)):
+                rows.add(entry_id, entry, fields.get(b"r", b""), books.of(entry.fingerprint), only)
         return rows.table()
 
 
-def _query(paths: list[str], tail: pa.Table, uid: int | None, query: str, values: list[Any]) -> pa.Table:
+def _readable(field: bytes) -> Entry | None:
+    try:
+        return read(field)
+    except EntryError:
+        return None  # the engine sets it aside
+
+
+def _query(paths: list[str], tail: pa.Table, whose: str, query: str, values: Sequence[Any]) -> pa.Table:
     with duckdb.connect(config={"threads": THREADS}) as connection:
         connection.execute("SET TimeZone = 'UTC'")
         connection.register("tail", tail)
@@ -111,19 +122,16 @@ def _query(paths: list[str], tail: pa.Table, uid: int | None, query: str, values
         if paths:
             listed = ", ".join("'" + path.replace("'", "''") + "'" for path in paths)
             source = f"(FROM read_parquet([{listed}], hive_partitioning=false) UNION ALL BY NAME FROM tail)"
-        of = "" if uid is None else f" AND uid = {uid:d}"
-        connection.execute(f"CREATE VIEW events AS {_ALL.format(source=source, of=of)}")
-        return connection.sql(query, params=values).to_arrow_table()
+        connection.execute(_VIEWS.format(source=source, whose=whose))
+        return connection.sql(query, params=list(values)).to_arrow_table()
 
 
-def _where(window: Window) -> tuple[str, list[Any]]:
-    given = (
-        ("organisation || '/' || \"user\" = ?", window.user),
-        ("ts >= make_timestamptz(? * 1000)", window.since),
-        ("ts < make_timestamptz(? * 1000)", window.until),
-    )
+def _whose(uids: Uids) -> str:
+    wanted = [str(uid) for mine in uids.values() for uid in mine or ()]
+    return f" WHERE uid IN ({', '.join(wanted)})" if wanted else ""
+
+
+def _times(window: Window) -> tuple[str, list[int]]:
+    given = (("ts >= make_timestamptz(? * 1000)", window.since), ("ts < make_timestamptz(? * 1000)", window.until))
     tests = [test for test, value in given if value is not None]
     return (" WHERE " + " AND ".join(tests) if tests else ""), [value for _, value in given if value is not None]
-
-
-__all__ = ["SCHEMA", "LakeReader", "Window"]

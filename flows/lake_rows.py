@@ -25,7 +25,7 @@ SCHEMA = pa.schema(
         ("uid", pa.uint64()),  # identity of organisation and user
         ("mid", pa.uint64()),  # identity of organisation and messageId; 0 = a row of ours, nobody's event
         ("message_id", pa.string()),
-        ("type", WORDS),  # track, identify, page..., or join: an anonymous person turned out to be `joined`
+        ("type", WORDS),  # track, identify, page...; join, absorb: see `joined`
         ("event", WORDS),  # its name in the vocabulary; null = none
         ("tag", WORDS),  # where counted apart
         ("name", WORDS),  # as sent
@@ -33,7 +33,7 @@ SCHEMA = pa.schema(
         ("ts", TIME),  # of the event
         ("logged_at", TIME),  # when it was appended to the log
         ("history", pa.bool_()),  # seeded without alerts
-        ("joined", pa.string()),  # organisation/user
+        ("joined", pa.string()),  # join: who an anonymous person is; absorb: whose history this person took over
         ("raw", pa.string()),  # the JSON as sent
     ]
 )
@@ -59,18 +59,23 @@ _told = msgspec.json.Decoder(Told).decode
 _NOTHING = Told()
 
 
-def book(kept: bytes | None) -> Codebook:
+def book(found: bytes | None) -> Codebook:
     """The codebook of a fingerprint; empty where the store has none, and then events stay unnamed."""
-    return msgspec.json.decode(kept, type=Codebook) if kept else Codebook()
+    return msgspec.json.decode(found, type=Codebook) if found else Codebook()
 
 
 def read(field: bytes) -> Entry | None:
-    """The entry, if it holds events. Raises EntryError."""
+    """The entry, if the lake keeps it. Raises EntryError."""
     try:
         entry = decode(field)
     except ValueError as error:
         raise EntryError(str(error)) from error
-    return entry if entry.kind == Kind.EVENTS and len(entry) else None
+    return entry if kept(entry) else None
+
+
+def kept(entry: Entry) -> bool:
+    """Events, and whose history joined whose; not the ticks, which say nothing that the ids do not."""
+    return entry.kind != Kind.TICK and len(entry) > 0
 
 
 class Rows:
@@ -87,6 +92,7 @@ class Rows:
         at, columns = picked.tolist(), self._columns
         texts = unpack_raw(raw) if raw else [b""] * len(entry)
         told = [_said(texts[i]) for i in at]
+        link = "absorb" if entry.kind == Kind.ABSORB else "join"
         joins = {int(i): entry.join(k).decode() for k, i in enumerate(entry.join_at)}
         names = [entry.name(i).decode().partition("/") for i in at]
         known = [_code(codes, code) for code in entry.code[picked].tolist()]
@@ -97,7 +103,7 @@ class Rows:
         columns["uid"].append(entry.uid[picked])
         columns["mid"].append(entry.mid[picked])
         columns["message_id"] += [t.messageId for t in told]
-        columns["type"] += ["join" if i in joins else t.type for i, t in zip(at, told, strict=True)]
+        columns["type"] += [link if i in joins else t.type for i, t in zip(at, told, strict=True)]
         columns["event"] += [code.event if code else None for code in known]
         columns["tag"] += [code.tag if code else None for code in known]
         columns["name"] += [t.event or t.name for t in told]

@@ -86,9 +86,8 @@ class Signals:
 
     def _events(self, name: str, at: int, most: int) -> list[evidence.Event]:
         parts = self._parts
-        return evidence.recent(
-            LakeReader(parts.settings.lake, parts.vocabulary, self._client, parts.store), name, at, most
-        )
+        lake = LakeReader(parts.settings.lake, parts.vocabulary, parts.store, self._client)
+        return evidence.recent(lake, name, at, most)
 
     def _told(self, user: str, state: UserState, events: list[evidence.Event], most: int) -> UserSignals:
         vocabulary, told = self._parts.vocabulary, []

@@ -42,6 +42,11 @@ class Log:
         draft.joins.append((draft.add(self.uid(name), name.encode(), 0, at), f"acme/{user}".encode()))
         self._put(self.uid(name) % self.store.partitions, draft, at)
 
+    def is_committed(self, partition: int) -> bool:
+        """Whether the lake has all of the partition's log."""
+        last: Any = self.client.xrevrange(keys.log(partition), count=1)
+        return not last or self.client.get(keys.lake_position(partition)) == last[0][0]
+
     def _put(self, partition: int, draft: Draft, at: int, *, history: bool = False) -> None:
         fields: Any = {"e": draft.encode(VOCABULARY.fingerprint, history=history), "r": draft.encode_raw()}
         self.client.xadd(keys.log(partition), fields, id=f"{at}-*")

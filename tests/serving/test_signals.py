@@ -10,12 +10,14 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 from urllib.parse import quote
 
+import pyarrow as pa
 import pytest
 
 from feature_repo.settings import Settings
 from feature_repo.vocabulary import Vocabulary
 from flows.embedded import Embedded
 from flows.lake_read import LakeReader
+from flows.store import connect, open_store
 from tests.live import ROOT, Live, environment, live
 
 PATIENCE = 20.0
@@ -30,7 +32,7 @@ def api(valkey: Embedded, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
     settings = Settings(home=home, redis_url=f"unix://{valkey.where.socket}", partitions=4, clock="log", lake_seconds=1)
     with live(settings) as running:
         command = ([sys.executable, "-m", module] for module in ("flows.alerting", "flows.lake"))
-        flows = [subprocess.Popen(c, env=environment(settings), cwd=ROOT, stderr=subprocess.DEVNULL) for c in command]
+        flows = [subprocess.Popen(c, env=environment(settings), cwd=ROOT) for c in command]
         yield running
         for process in flows:
             process.terminate()
@@ -58,6 +60,11 @@ def soon(found: Callable[[], Any]) -> Any:
         assert time.monotonic() < deadline, "it did not happen in time"
         time.sleep(0.05)
     return value
+
+
+def filed(api: Live) -> pa.Table:
+    with connect(api.settings) as client:
+        return LakeReader(api.settings.lake, Vocabulary(), open_store(client)).sql(FILED)
 
 
 def test_the_events_are_those_that_the_counts_count(api: Live) -> None:
@@ -99,8 +106,22 @@ def test_newest_first_and_bounded(api: Live) -> None:
     for _ in range(2):
         shown = signals(api, "cat", "?events=3")["document_sharing"]["events"]
         assert [e["messageId"] for e in shown] == ["m29", "m28", "m27"]
-        soon(lambda: len(LakeReader(api.settings.lake, Vocabulary()).sql(FILED)) == 30)
+        soon(lambda: len(filed(api)) == 30)
     assert signals(api, "cat", "?events=0")["document_sharing"]["events"] == []
+
+
+def test_what_was_done_before_the_name_was_known(api: Live) -> None:
+    """The events of the anonymous person whom a user turned out to be are among the user's."""
+    before = track("", "Document Downloaded", NOW, "before")
+    before = {k: v for k, v in before.items() if k != "userId"} | {"anonymousId": "a-1"}
+    post(api, before)
+    soon(lambda: signals(api, "anon:a-1"))
+    at = (NOW + timedelta(minutes=1)).isoformat()
+    post(api, {"type": "identify", "anonymousId": "a-1", "userId": "dan", "messageId": "i", "timestamp": at})
+    downloads = soon(lambda: (s := signals(api, "dan")) and (d := s["document_download_pattern"])["strength"] > 0 and d)
+    assert downloads["counts"]["last_30d"] == 1
+    assert [e["messageId"] for e in downloads["events"]] == ["before"]
+    assert signals(api, "anon:a-1")["document_download_pattern"]["counts"]["last_30d"] == 0
 
 
 def test_nobody(api: Live) -> None:
