@@ -87,7 +87,6 @@ class Appender:
         self._wake = asyncio.Event()
         self._refusal = "not connected to the store yet"  # empty: open
         self._full = ""  # why the store takes no more, as last polled
-        self._script = b""
         self._last: dict[int, int] = {}  # log clock: partition -> ms of its newest entry
         self._tasks: list[asyncio.Task[None]] = []
 
@@ -215,7 +214,7 @@ class Appender:
     def _append_log(self, partition: int, draft: Draft, fields: tuple[bytes, bytes], accepted: int) -> Iterable[bytes]:
         ms = max(*draft.ts, self._last.get(partition, 0))
         names = keys.log(partition), keys.counts(partition)
-        yield pack("EVALSHA", self._script, 2, *names, ms, *fields, accepted)
+        yield pack("EVAL", APPEND_AT, 2, *names, ms, *fields, accepted)
 
     def _note(self, group: Group, ids: list[bytes]) -> None:
         for (partition, _), entry_id in zip(group.drafts, ids, strict=False):
@@ -249,7 +248,8 @@ def _fullness(replies: list[Any], limit: float) -> str:
     if isinstance(replies[0], Refused):
         return ""  # a server that hides INFO says OOM by itself
     info = dict(line.split(":", 1) for line in replies[0].decode().splitlines() if ":" in line)
-    used, most = int(info.get("used_memory", 0)), int(info.get("maxmemory", 0))
+    used, most = (int(info.get(name, 0)) for name in ("used_memory", "maxmemory"))
+    most = most or int(info.get("total_system_memory", 0))
     if not most or used < limit * most:
         return ""
     return f"the store holds {used} of {most} bytes, events are taken below {limit:.0%}"

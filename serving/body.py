@@ -11,6 +11,9 @@ from serving.errors import ApiError, too_large
 KINDS = (b"application/json", b"text/plain", b"")  # text/plain: what a browser may post without asking first
 
 
+PATIENCE = 16 << 20  # bytes of a body far too large that are read before the connection is closed
+
+
 class Gone(Exception):
     """The client hung up before the body was complete."""
 
@@ -33,18 +36,22 @@ async def read_json(headers: dict[bytes, bytes], receive: Receive, most: int) ->
 
 
 async def _read(headers: dict[bytes, bytes], receive: Receive, most: int) -> bytes:
-    length = headers.get(b"content-length", b"0")
-    if length.isdigit() and int(length[:20]) > most:
-        raise too_large(f"expected at most {most} bytes, got {length[:20].decode()}", "body")
+    length = headers.get(b"content-length", b"0")[:20]
+    if length.isdigit() and int(length) > PATIENCE:
+        raise too_large(most, close=True)
     message = await receive()
-    body = message.get("body", b"")
-    while message.get("more_body") and len(body) <= most:
+    body, size = message.get("body", b""), 0
+    while message.get("more_body"):
         message = await receive()
+        if len(body) > most:  # read on, so that the client reads our answer, but keep nothing
+            size, body = size + len(body), b""
+        if size > PATIENCE:
+            raise too_large(most, close=True)
         body += message.get("body", b"")
     if message["type"] == "http.disconnect":
         raise Gone
-    if len(body) > most:
-        raise too_large(f"expected at most {most} bytes", "body")
+    if size + len(body) > most:
+        raise too_large(most)
     return bytes(body)
 
 
@@ -56,7 +63,7 @@ def unzip(body: bytes, most: int) -> bytes:
     except zlib.error as error:
         raise ApiError(400, f"expected a gzip body: {error}", "Content-Encoding") from None
     if len(plain) > most:
-        raise too_large(f"expected at most {most} bytes unpacked", "body")
+        raise too_large(most)
     if not unpacker.eof or unpacker.unused_data:
         raise ApiError(400, "expected one whole gzip member, got a part or more", "Content-Encoding")
     return plain

@@ -54,9 +54,10 @@ def unavailable(detail: str, seconds: int = 1) -> ApiError:
     return ApiError(503, detail, headers=((b"retry-after", b"%d" % seconds),))
 
 
-def too_large(detail: str, field: str) -> ApiError:
-    """Closes the connection too, so that nobody sends the rest."""
-    return ApiError(413, detail, field, headers=((b"connection", b"close"),))
+def too_large(most: int, *, close: bool = False) -> ApiError:
+    """`close`: the connection too, so that nobody sends the rest."""
+    headers = ((b"connection", b"close"),) if close else ()
+    return ApiError(413, f"expected a body of at most {most} bytes (unpacked)", "body", headers=headers)
 
 
 def located(error: Exception) -> tuple[str, str]:

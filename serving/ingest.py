@@ -21,7 +21,7 @@ from serving.api import Api
 from serving.append import Unavailable
 from serving.auth import Auth
 from serving.body import Gone, headers_of, read_json
-from serving.errors import JSON, ApiError, located, reply, reply_error, too_large, unauthorised, unavailable
+from serving.errors import JSON, ApiError, located, reply, reply_error, unauthorised, unavailable
 from serving.front import HUNG_UP
 from serving.intake import Rejected, Sender, with_field
 from serving.messages import (
@@ -249,7 +249,7 @@ def unpacked(body: bytes) -> tuple[Batch, list[bytes]]:
     if not calls:
         raise ApiError(400, "expected at least one call", "batch")
     if len(calls) > BATCH_EVENTS:
-        raise too_large(f"expected at most {BATCH_EVENTS} calls, got {len(calls)}", "batch")
+        raise ApiError(413, f"expected at most {BATCH_EVENTS} calls, got {len(calls)}", "batch")
     return batch, calls
 
 

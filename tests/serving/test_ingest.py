@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import gzip
+import socket
 import struct
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -227,8 +229,21 @@ def test_sizes_are_limited_as_segment_limits_them(api: Live) -> None:
     in_batch = api.post("/v1/batch", {"batch": [track("big", properties={"x": "y" * 33_000}), track("big")]})
     assert [r["field"] for r in in_batch.json["rejected"]] == ["body"]
     assert api.post("/v1/batch", {"batch": [track("big", properties={"x": "y" * 30_000})] * 18}).status == 413
+    assert api.ask("POST", "/v1/batch", b" " * 5_000_000, api.login).status == 413
     assert api.post("/v1/batch", {"batch": [{}] * 2501}).status == 413
     assert api.post("/v1/batch", {"batch": []}).status == 400
+
+
+def test_a_body_without_a_stated_length_is_limited_too(api: Live) -> None:
+    """Chunked, and without end: answered, and the connection closed."""
+    with contextlib.closing(socket.create_connection(("127.0.0.1", api.port), 10)) as connection:
+        head = f"POST /v1/batch HTTP/1.1\r\nhost: x\r\nauthorization: {api.login['Authorization']}\r\n"
+        connection.sendall(head.encode() + b"transfer-encoding: chunked\r\n\r\n")
+        with contextlib.suppress(OSError):
+            for _ in range(40):
+                connection.sendall(b"%x\r\n%b\r\n" % (1 << 20, b" " * (1 << 20)))
+        answer = connection.recv(100)
+    assert answer.startswith(b"HTTP/1.1 413")
 
 
 def test_a_gzip_body_is_unpacked_within_the_same_limits(api: Live, log: Log) -> None:
