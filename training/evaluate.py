@@ -76,9 +76,9 @@ def alert_metrics(of: Scored, label: Array, cut: float) -> dict[str, float]:
     """Episodes at a threshold: how many, how many were followed by the outcome, how many people's were announced."""
     opened = alerts(of, cut)
     acted = np.unique(of.person[label])
-    return {
-        "alerts": float(opened.sum()),
-        "alerts a year and active person": of.a_year(opened.sum()),
-        "precision": float(label[opened].mean()) if opened.any() else float("nan"),
-        "recall": float(np.isin(acted, of.person[opened & label]).mean()) if len(acted) else float("nan"),
-    }
+    found = {"alerts": float(opened.sum()), "alerts a year and active person": of.a_year(opened.sum())}
+    if opened.any():
+        found["precision"] = float(label[opened].mean())
+    if len(acted):
+        found["recall"] = float(np.isin(acted, of.person[opened & label]).mean())
+    return found

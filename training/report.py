@@ -77,12 +77,9 @@ def together(metrics: list[dict[str, dict[str, float]]]) -> dict[str, dict[str, 
     found = {}
     for name in metrics[0]:
         rows = [each[name] for each in metrics]
-        right = sum(row["precision"] * row["alerts"] for row in rows if row["alerts"])
         total = sum(row["alerts"] for row in rows)
         spent = sum(row["alerts a year and active person"] for row in rows)
-        found[name] = {
-            "alerts": total,
-            "alerts a year and active person": spent,
-            "precision": right / total if total else float("nan"),
-        }
+        found[name] = {"alerts": total, "alerts a year and active person": spent}
+        if total:
+            found[name]["precision"] = sum(row.get("precision", 0.0) * row["alerts"] for row in rows) / total
     return found
