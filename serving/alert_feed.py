@@ -64,7 +64,7 @@ class Feed:
         self.news = asyncio.Event()  # set, and then another one, whenever `head` moves
         self.head = self.floor = 0
         self._settings, self._shelf = settings, shelf
-        self._latest: deque[Stored] = deque()
+        self._latest: deque[tuple[Stored, bytes]] = deque()  # with what is sent of it, made once for all clients
         self._started = False
         self._catching = asyncio.Lock()
 
@@ -102,10 +102,10 @@ class Feed:
                 self._take_in(page)
 
     def _take_in(self, page: list[Stored]) -> None:
-        self._latest.extend(page)
+        self._latest.extend((stored, _frame(stored)) for stored in page)
         self.head = page[-1].seq
         while len(self._latest) > KEPT:
-            self.floor = self._latest.popleft().seq
+            self.floor = self._latest.popleft()[0].seq
         self.news.set()
         self.news = asyncio.Event()
 
@@ -115,18 +115,20 @@ class Feed:
             await self.catch_up()
         return self.head if seq is None else min(seq, self.head)
 
-    async def since(self, seq: int, only: Filter) -> tuple[list[Stored], int]:
-        """What comes after `seq`, at most PAGE, and the number reached. Raises ApiError 503."""
-        if seq >= self.floor:
-            return self._remembered(seq, only)
+    async def since(self, seq: int, only: Filter) -> tuple[bytes, int]:
+        """What to send after `seq`, of at most PAGE alerts, and the number reached. Raises ApiError 503."""
         head = self.head
-        found = await self._shelf.ask(lambda store: store.after(only, seq, PAGE))
-        return found, found[-1].seq if len(found) == PAGE else max(head, *(s.seq for s in found[-1:]), 0)
+        if seq >= self.floor:
+            found = self._remembered(seq, only)
+        else:
+            page = await self._shelf.ask(lambda store: store.after(only, seq, PAGE))
+            found = [(stored.seq, _frame(stored)) for stored in page]
+        reached = found[-1][0] if len(found) == PAGE else max([head, *(number for number, _ in found)])
+        return b"".join(frame for _, frame in found), reached
 
-    def _remembered(self, seq: int, only: Filter) -> tuple[list[Stored], int]:
-        newer = list(takewhile(lambda s: s.seq > seq, reversed(self._latest)))[::-1]
-        found = [s for s in newer if matches(only, s.alert)][:PAGE]
-        return found, found[-1].seq if len(found) == PAGE else self.head
+    def _remembered(self, seq: int, only: Filter) -> list[tuple[int, bytes]]:
+        newer = list(takewhile(lambda kept: kept[0].seq > seq, reversed(self._latest)))[::-1]
+        return [(stored.seq, frame) for stored, frame in newer if matches(only, stored.alert)][:PAGE]
 
 
 async def frames(feed: Feed, seq: int, only: Filter) -> AsyncIterator[bytes]:
@@ -139,7 +141,7 @@ async def frames(feed: Feed, seq: int, only: Filter) -> AsyncIterator[bytes]:
         except ApiError:
             return
         if found:
-            yield b"".join(map(_frame, found))
+            yield found
         elif seq >= feed.head:
             yield await _wait(news)
 
