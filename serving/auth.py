@@ -10,7 +10,7 @@ from collections.abc import Callable
 from feature_repo import keys
 from flows.resp import pack
 from serving.connection import Client
-from serving.errors import ApiError, unauthorised
+from serving.errors import unauthorised
 
 FRESH = 1.0  # seconds for which a key once looked up is believed
 MAX_CACHED = 10_000
@@ -52,10 +52,10 @@ class Auth:
         return organisation
 
     async def of_key(self, key: str) -> bytes:
-        """The organisation of a write key. Raises ApiError 401 or 500, StoreError."""
+        """The organisation of a write key. Raises ApiError 401, StoreError."""
         (organisation,) = await self._client.call(pack("HGET", keys.KEYS, key.encode()))
         if organisation is None:
             raise unauthorised("this write key is not known")
         if not organisation or b"/" in organisation:
-            raise ApiError(500, "the organisation of this write key has no name or one with a slash in it")
+            raise unauthorised("the organisation of this write key has no name or one with a slash in it")
         return bytes(organisation)

@@ -1,0 +1,87 @@
+"""The API answers as it describes itself, and to anybody whose key is good."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+from urllib.parse import quote
+
+import jsonschema
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from feature_repo import keys
+from tests.live import Live
+from tests.logged import Log
+from tests.serving.test_ingest import JSON_KIND, basic, track
+from tests.serving.test_users import written
+
+ASKED = [
+    ("post", "/v1/track", "/v1/track", track("described"), 200),
+    ("post", "/v1/track", "/v1/track", {"userId": "described", "event": "Unheard Of"}, 200),
+    ("post", "/v1/track", "/v1/track", {}, 400),
+    ("post", "/v1/identify", "/v1/identify", {"userId": "described", "traits": {"property_count": 1}}, 200),
+    ("post", "/v1/batch", "/v1/batch", {"batch": [track("described"), {"type": "track"}]}, 200),
+    ("post", "/v1/batch", "/v1/batch", {"batch": [{"type": "track"}]}, 400),
+    ("get", "/v1/users/{id}/features", "/v1/users/described/features", None, 200),
+    ("get", "/v1/users/{id}/features", "/v1/users/undescribed/features", None, 404),
+    ("get", "/v1/users/{id}/scores", "/v1/users/described/scores", None, 200),
+    ("get", "/v1/alerts", "/v1/alerts", None, 200),
+    ("get", "/healthz", "/healthz", None, 200),
+]
+
+
+@pytest.mark.parametrize(("method", "described", "path", "message", "status"), ASKED)
+def test_answers_are_what_the_description_says(
+    api: Live, log: Log, method: str, described: str, path: str, message: object, status: int
+) -> None:
+    """Status, type and shape stand in /openapi.json; and what is accepted fits the described request."""
+    written(log, "described")
+    document = api.ask("GET", "/openapi.json").json
+    operation = document["paths"][described][method]
+    answer = api.ask("GET", path) if message is None else api.post(path, message)
+    assert answer.status == status
+    content = operation["responses"][str(status)]["content"]
+    assert answer.headers["content-type"] in content
+    check(document, content[answer.headers["content-type"]]["schema"], answer.json)
+    if status == 200 and message is not None and described != "/v1/batch":
+        schema = operation["requestBody"]["content"]["application/json"]["schema"]
+        check(document, schema, {"type": path.rpartition("/")[2], **message})  # type: ignore[dict-item]
+
+
+def check(document: dict[str, Any], schema: dict[str, Any], value: object) -> None:
+    jsonschema.Draft202012Validator({**schema, "components": document["components"]}).validate(value)
+
+
+@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(user=st.text(min_size=1, max_size=40) | st.binary(min_size=1, max_size=20))
+def test_any_id_of_a_person_can_be_asked_for(api: Live, user: str | bytes) -> None:
+    """Slashes, control characters, bytes that are no text: nobody is known by that name, and nothing breaks."""
+    for route in ("features", "scores", "signals"):
+        answer = api.ask("GET", f"/v1/users/{quote(user, safe='')}/{route}")
+        assert answer.status == 404
+
+
+def test_a_key_taken_away_is_refused_within_a_second_or_so(api: Live, log: Log) -> None:
+    """And a new one works at once, for its own organisation."""
+    log.client.hset(keys.KEYS, "brief", "briefly")
+    headers = {**JSON_KIND, "Authorization": basic("brief")}
+    body = b'{"userId":"u","event":"Document Viewed"}'
+    assert api.ask("POST", "/v1/track", body, headers).status == 200
+    assert len(log.events("u", "briefly")) == 1
+    log.client.hdel(keys.KEYS, "brief")
+    began = time.monotonic()
+    while api.ask("POST", "/v1/track", body, headers).status != 401:
+        assert time.monotonic() - began < 3
+        time.sleep(0.05)
+
+
+def test_one_organisation_cannot_pose_as_another(api: Live, log: Log) -> None:
+    """A name with a slash in it would blur whose people are whose."""
+    log.client.hset(keys.KEYS, "slashed", "main/x")
+    answer = api.ask(
+        "POST", "/v1/track", b'{"userId":"u","event":"x"}', {**JSON_KIND, "Authorization": basic("slashed")}
+    )
+    assert answer.status == 401
+    log.client.hdel(keys.KEYS, "slashed")
