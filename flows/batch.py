@@ -62,7 +62,7 @@ class Batch(msgspec.Struct):
 
 def gather(reads: list[Read], codes: dict[int, Array | None]) -> Batch:
     """One batch of decoded entries. `codes[fingerprint]` maps an older numbering to today's, None = the same."""
-    entries = [_renumbered(read.entry, codes) for read in reads if read.entry]
+    entries = [_renumbered(read.entry, codes) for read in reads if read.entry is not None]
     lengths = [len(entry) for entry in entries]
     source = np.repeat(np.arange(len(entries)), lengths)
     return Batch(

@@ -6,7 +6,6 @@ transaction with the position, so it may die at any moment and another goes on f
 
 from __future__ import annotations
 
-import itertools
 import logging
 import time
 from collections import deque
@@ -32,7 +31,7 @@ from flows.partition import Partition
 from flows.people import People
 from flows.plan import Plan
 from flows.progress import Dead, Progress
-from flows.resp import Connection, pack
+from flows.resp import Connection, StoreError, pack
 from flows.state import Layouts, identity
 from flows.store import Store
 from flows.streams import LogReader, Read, append
@@ -84,10 +83,11 @@ class Engine:
         self._layouts = layouts
         self._codebooks = Codebooks(vocabulary, client)
         numbers = range(store.partitions) if partitions is None else partitions
-        self.partitions = {p: Partition(p, client, dial(), owner) for p in numbers}
+        self._dial, self._connections = dial, list[Connection]()
+        self.partitions = {p: self._own(p, owner) for p in numbers}
         self._position = {p: part.position for p, part in self.partitions.items()}  # counted up to there
-        self.reader = LogReader(dial(), self._position)
-        self._lookups = dial()
+        self.reader = LogReader(self._connection(), self._position)
+        self._lookups = self._connection()
         self.people = People(self.plan, layouts, self._lookups, settings.cache_users)
         self.seen = Seen(settings.dedup_ids, settings.dedup_hours * 60)
         self._minutes = self._recall()
@@ -102,6 +102,19 @@ class Engine:
         self.written_users = self.events = 0
         self.clock_ms = 0
         self.history = False
+
+    def _connection(self) -> Connection:
+        connection = self._dial()
+        self._connections.append(connection)
+        return connection
+
+    def _own(self, partition: int, owner: str) -> Partition:
+        try:
+            return Partition(partition, self.client, self._connection(), owner)
+        except StoreError:
+            for connection in self._connections:
+                connection.close()
+            raise
 
     # -- read
 
@@ -131,7 +144,7 @@ class Engine:
         group: list[Read] = []
         events = 0
         for read in reads:
-            size = len(read.entry) if self._is_readable(read) and read.entry else 0
+            size = len(read.entry) if self._is_readable(read) and read.entry is not None else 0
             together = _holds_events(read) and events + size <= self.settings.cache_users // 2
             if group and not (together and _holds_events(group[0])):
                 yield group
@@ -143,7 +156,7 @@ class Engine:
 
     def _is_readable(self, read: Read) -> bool:
         entry = read.entry
-        if entry and entry.kind == Kind.EVENTS and not self._codebooks.knows(entry.fingerprint):
+        if entry is not None and entry.kind == Kind.EVENTS and not self._codebooks.knows(entry.fingerprint):
             read.error, read.entry = f"no codebook for vocabulary {entry.fingerprint}", None
         return read.entry is not None
 
@@ -496,10 +509,8 @@ class Engine:
     def abandon(self) -> None:
         """Let go of thread and connections: what was not written will be counted again."""
         self.writer.close()
-        for partition in self.partitions.values():
-            partition.connection.close()
-        self.reader.close()
-        self._lookups.close()
+        for connection in self._connections:
+            connection.close()
 
     def oldest_unflushed_ms(self) -> float:
         oldest = min((p.since for p in list(self._progress.values())), default=None)

@@ -79,9 +79,6 @@ class LogReader:
         self._connection.send(pack("XREAD", "COUNT", count, *block, "STREAMS", *streams, *self.positions.values()))
         self._asked = count
 
-    def close(self) -> None:
-        self._connection.close()
-
     def _decoded(self, partition: int, entries: list[Any]) -> list[Read]:
         self.positions[partition] = entries[-1][0]
         return [_read(partition, id_, dict(zip(fields[::2], fields[1::2], strict=True))) for id_, fields in entries]
