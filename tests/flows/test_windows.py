@@ -14,15 +14,15 @@ from hypothesis import strategies as st
 
 from feature_repo import domain
 from feature_repo.declare import Count, EventType, Feature
-from feature_repo.vocabulary import SILENT, UNKNOWN, Vocabulary, VocabularyError
+from feature_repo.vocabulary import SILENT, Vocabulary, VocabularyError
 from flows.index import Index, Seen
 from flows.plan import Plan
 from flows.state import Layouts, StateError
 from flows.windows import Full, Table
-from tests.flows.oracle import IDENTIFY, Oracle, unlike
+from tests.flows.both_sides import VOCABULARY, apply, named, receive
+from tests.flows.oracle import Oracle, unlike
 from tests.flows.streams_made import DAY, START, Event
 
-VOCABULARY = Vocabulary()
 PLAN = Plan(VOCABULARY)
 MINUTE, HOUR = 60_000, 3_600_000
 USERS = 3
@@ -89,50 +89,23 @@ def _events(updates: list[tuple[int, list[Any]]]) -> list[list[Event]]:
 # -- both sides
 
 
-def apply(table: Table, events: list[Event]) -> None:
-    """A batch as the engine applies it: events, then what they tell."""
-    real = [e for e in events if e.mid]
-    rows = table.rows(np.array([int(e.user[1:]) for e in real], np.uint64))
-    columns = (np.array([getattr(e, name) for e in real], np.int64) for name in ("code", "value", "ts", "now"))
-    table.apply(rows, *columns)
-    for row, event in zip(rows.tolist(), real, strict=True):
-        ids, bits = (np.array([t[i] for t in event.traits], np.int64) for i in (0, 1))
-        ts = np.full(len(ids), min(event.ts, event.now))
-        table.apply_traits(np.full(len(ids), row), ids, bits, ts)
-    rows = everybody(table)
-    table.touch(rows, np.full(len(rows), max(e.now for e in events)))
-
-
-def receive(oracle: Oracle, event: Event) -> None:
-    if not event.mid:
-        for person in oracle.people.values():
-            person.pass_time(event.now)
-        return
-    name, tag = spelled_out(event.code)
-    traits = [(VOCABULARY.traits[t].name, told_value(t, bits)) for t, bits in event.traits]
-    oracle.receive(event.user, event.now, event.ts, name, message=event.mid, tag=tag, value=event.value, traits=traits)
-
-
-def spelled_out(code: int) -> tuple[str | None, str | None]:
-    """(event type, tag) of a code; None = unknown."""
-    if code in {SILENT, UNKNOWN}:
-        return (IDENTIFY, None) if code == SILENT else (None, None)
-    return VOCABULARY.codes[code].event, VOCABULARY.codes[code].tag
-
-
-def told_value(trait: int, bits: int) -> float:
-    if VOCABULARY.traits[trait].kind == "text":
-        return bits
-    return cast(float, struct.unpack("<d", struct.pack("<q", bits))[0])
-
-
 def everybody(table: Table) -> np.ndarray[Any, Any]:
     rows = table.index.lookup(np.arange(USERS, dtype=np.uint64))
     return rows[rows >= 0]
 
 
-def named(values: np.ndarray[Any, Any]) -> dict[str, float | None]:
-    return dict(zip(VOCABULARY.feature_index, values.tolist(), strict=True))
+def update(table: Table, events: list[Event]) -> None:
+    apply(table, [e for e in events if e.mid])
+    rows = everybody(table)
+    table.touch(rows, np.full(len(rows), max(e.now for e in events)))
+
+
+def follow(oracle: Oracle, events: list[Event]) -> None:
+    for event in events:
+        if event.mid:
+            receive(oracle, event)
+        for person in oracle.people.values():
+            person.pass_time(event.now)
 
 
 def test_all_features_are_the_oracles() -> None:
@@ -147,9 +120,8 @@ def test_table_equals_oracle_after_every_update(updates: list[tuple[int, list[An
     """All 45 features of everybody are what a count from scratch gives, after every batch and every tick."""
     table, oracle = Table(PLAN, USERS), Oracle()
     for events in _events(updates):
-        apply(table, events)
-        for event in events:
-            receive(oracle, event)
+        update(table, events)
+        follow(oracle, events)
         rows = everybody(table)
         for uid, values in zip(table.index.keys[rows].tolist(), table.evaluate(rows), strict=True):
             person = oracle.people.get(f"u{uid}")
@@ -162,11 +134,11 @@ def test_any_cut_gives_the_same_bits(updates: list[tuple[int, list[Any]]], cuts:
     """However the log is cut into batches, features and closed tiles come out bit for bit the same."""
     events = [event for batch in _events(updates) for event in batch]
     whole, parts = Table(PLAN, USERS), Table(PLAN, USERS)
-    apply(whole, events)
+    update(whole, events)
     ends = sorted({min(cut, len(events)) for cut in cuts} | {len(events)})
     for low, high in zip([0, *ends], ends, strict=False):
         if low < high:
-            apply(parts, events[low:high])
+            update(parts, events[low:high])
     for uid in range(USERS):
         one, other = (t.index.lookup(np.array([uid], np.uint64)) for t in (whole, parts))
         if one[0] >= 0:
@@ -181,9 +153,8 @@ def test_absorbed_history_counts_as_ones_own(updates: list[tuple[int, list[Any]]
     """Once a person turns out to be another, all features are those of one person who did both."""
     table, oracle, batches = Table(PLAN, USERS), Oracle(), _events(updates)
     for events in batches[:when]:
-        apply(table, events)
-        for event in events:
-            receive(oracle, event)
+        update(table, events)
+        follow(oracle, events)
     rows = table.rows(np.arange(USERS, dtype=np.uint64))
     now = int(table.values[rows, 0].max(initial=START)) + passed
     table.touch(rows[:1], np.array([now]))
