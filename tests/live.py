@@ -73,12 +73,13 @@ def environment(settings: Settings) -> dict[str, str]:
 
 
 @contextlib.contextmanager
-def live(settings: Settings) -> Iterator[Live]:
-    """The API on a free port, with a write key; ends as it ends in earnest, by SIGTERM."""
+def live(settings: Settings, module: str = "serving.app") -> Iterator[Live]:
+    """The API on a free port, with a write key; ends as it ends in earnest, by SIGTERM. `module`: a peer of it."""
     settings = msgspec.structs.replace(settings, port=free_port())
     with contextlib.closing(connect(settings)) as client:
         client.hset(keys.KEYS, KEY, ORGANISATION)
-    process = subprocess.Popen([sys.executable, "-m", "serving.app"], env=environment(settings), cwd=ROOT)
+    command = [sys.executable, "-m", module, str(settings.port)]
+    process = subprocess.Popen(command, env=environment(settings), cwd=ROOT)
     running = Live(settings, process)
     try:
         _await(running)

@@ -28,23 +28,32 @@ SINGLES, BATCHES = 96, 12  # connections
 
 def run(options: Options) -> Result:
     seconds = options.seconds or 5.0
-    with _api() as (api, client):
-        load(api, SINGLES, 1.0, 0)  # warm
-        singles = [load(api, SINGLES, seconds, 0) for _ in range(options.runs)]
-        batches = []
-        for _ in range(options.runs):
-            batches.append(load(api, BATCHES, seconds, BATCH))
-            _trim(client)
-    return Result(
-        {
-            "requests_per_s": figure([r["requests"] / r["seconds"] for r in singles], "1/s"),
-            "request_p50_ms": figure([r["p50_ms"] for r in singles], "ms"),
-            "request_p99_ms": figure([r["p99_ms"] for r in singles], "ms"),
-            "batch_events_per_s": figure([BATCH * r["requests"] / r["seconds"] for r in batches], "1/s"),
-            "batch_p50_ms": figure([r["p50_ms"] for r in batches], "ms"),
-            "batch_p99_ms": figure([r["p99_ms"] for r in batches], "ms"),
-        }
-    )
+    with _store() as settings:
+        with live(settings) as api, live(settings, "tests.bench.plain_door") as plain:
+            for door in (api, plain):
+                load(door, SINGLES, 1.0, 0)  # warm
+            singles = [(load(api, SINGLES, seconds, 0), load(plain, SINGLES, seconds, 0)) for _ in range(options.runs)]
+        with live(settings) as api, contextlib.closing(connect(settings)) as client:
+            batches = []
+            for _ in range(options.runs):
+                batches.append(load(api, BATCHES, seconds, BATCH))
+                _trim(client)
+    ours, theirs = [run for run, _ in singles], [run for _, run in singles]
+    ratios = [a / b for a, b in zip(map(_rate, ours), map(_rate, theirs), strict=True)]
+    figures = {
+        "requests_per_s": figure([_rate(run) for run in ours], "1/s"),
+        "batch_events_per_s": figure([BATCH * _rate(run) for run in batches], "1/s"),
+        "request_p50_ms": figure([run["p50_ms"] for run in ours], "ms"),
+        "request_p99_ms": figure([run["p99_ms"] for run in ours], "ms"),
+        "batch_p50_ms": figure([run["p50_ms"] for run in batches], "ms"),
+        "batch_p99_ms": figure([run["p99_ms"] for run in batches], "ms"),
+        "ratio_plain_door": figure(ratios, "x"),
+    }
+    return Result(figures, {"plain_door": {"requests_per_s": figure([_rate(run) for run in theirs], "1/s")}})
+
+
+def _rate(run: dict[str, float]) -> float:
+    return run["requests"] / run["seconds"]
 
 
 def load(api: Live, connections: int, seconds: float, batch: int) -> dict[str, float]:
@@ -57,13 +66,11 @@ def load(api: Live, connections: int, seconds: float, batch: int) -> dict[str, f
 
 
 @contextlib.contextmanager
-def _api() -> Iterator[tuple[Live, redis.Redis]]:
+def _store() -> Iterator[Settings]:
     with tempfile.TemporaryDirectory(prefix="telltale-bench-") as home:
         server = embedded(Path(home))
-        settings = Settings(home=Path(home))
         try:
-            with live(settings) as api, contextlib.closing(connect(settings)) as client:
-                yield api, client
+            yield Settings(home=Path(home))
         finally:
             server.stop()
 
