@@ -21,7 +21,7 @@ from flows.resp import StoreError
 
 QUICK = 5.0  # seconds: a life shorter than this counts as a quick death
 MANY = 5  # quick deaths in a row that are worth a word
-FIRST_PAUSE, LONGEST_PAUSE = 0.1, 10.0
+FIRST_PAUSE, LONGEST_PAUSE = 0.1, 5.0
 LARGE_LOG = 10_000_000  # bytes; at its start a larger log moves aside
 POLL = 0.05
 

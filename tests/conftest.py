@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -49,8 +50,5 @@ def free_port() -> int:
 @pytest.fixture
 def up(tmp_path: Path, free_port: int) -> Iterator[Up]:
     """A whole Telltale, of two partitions, that takes time from events."""
-    running = start(Settings(home=tmp_path, port=free_port, clock="log", partitions=2))
-    yield running
-    if running.process.poll() is None:
-        running.end()
-    running.out.close()
+    with closing(start(Settings(home=tmp_path, port=free_port, clock="log", partitions=2, lake_seconds=1))) as running:
+        yield running

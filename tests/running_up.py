@@ -39,6 +39,12 @@ class Up(msgspec.Struct):
         self.process.wait(20)
         return time.monotonic() - begun
 
+    def close(self) -> None:
+        """Ends what still runs."""
+        if self.process.poll() is None:
+            self.end()
+        self.out.close()
+
 
 def children(parent: int) -> list[int]:
     found = []

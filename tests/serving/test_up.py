@@ -67,9 +67,8 @@ def test_the_next_start_goes_on_from_there(up: Up) -> None:
         assert len(everybody) >= 5
         assert up.end() < 5.0
         assert not [pid for pid in everybody if Path(f"/proc/{pid}").exists()]
-        again = start(up.settings)
-        eventually(door, "/readyz")
-        post(door, "second")
-        eventually_counts(door, 2)
-        assert again.end() < 5.0
-        again.out.close()
+        with closing(start(up.settings)) as again:
+            eventually(door, "/readyz")
+            post(door, "second")
+            eventually_counts(door, 2)
+            assert again.end() < 5.0
