@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import gzip
 import json
+import time
 from typing import Any
 
 import msgspec
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -105,3 +107,12 @@ def test_salvage_takes_a_readable_batch_apart_as_a_parser_would(calls: list[Any]
 def test_salvage_gives_up_where_brackets_do_not_match() -> None:
     for body in (b"", b"[]", b'{"batch":[{}', b'{"x":[]}', b'{"x":{"batch":[1]}}', msgspec.json.encode({"batch": 1})):
         assert split(body) is None
+
+
+@pytest.mark.parametrize("unit", [b'\\"', b'"', b",", b"[", b"{}", b'",'])
+def test_hostile_bodies_cost_little(unit: bytes) -> None:
+    """Time grows with the length, not with its square."""
+    body = b'{"batch":["' + unit * (500_000 // len(unit))
+    began = time.process_time()
+    split(body)
+    assert time.process_time() - began < 1
