@@ -13,15 +13,22 @@ import sys
 import threading
 import time
 from collections import Counter
+from collections.abc import Iterator
 from contextlib import closing, suppress
+from pathlib import Path
 from typing import Any
 
 import duckdb
 import msgspec
+import numpy as np
 import pytest
+import xgboost
 
+from feature_repo.services import SERVICES
+from feature_repo.settings import Settings
 from serving.client import Closed, Door, Turned
 from serving.metrics_read import values
+from tests.flows.made_models import logistic
 from tests.running_up import Up, door_of, eventually, start
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="finds the processes in /proc")
@@ -140,6 +147,20 @@ def until_worked(door: Door) -> dict[str, float]:
 
 
 @pytest.fixture
+def up(tmp_path: Path, free_port: int) -> Iterator[Up]:
+    """A whole Telltale, whose four models fire for everybody with more than five visits in 30 days."""
+    width = len(SERVICES[0].features)
+    data = xgboost.DMatrix(np.arange(2.0 * width).reshape(2, width), label=[0, 1])
+    booster = bytes(xgboost.train({"objective": "binary:logistic"}, data, 1).save_raw("ubj"))
+    for service in SERVICES:
+        logistic(tmp_path / "models", service, "session_count_30d", 1.0, 5.5, threshold=0.5, booster=booster)
+    models = str(tmp_path / "models")
+    settings = Settings(home=tmp_path, port=free_port, clock="log", partitions=2, lake_seconds=1, models=models)
+    with closing(start(settings)) as running:
+        yield running
+
+
+@pytest.fixture
 def hunted(up: Up) -> tuple[Up, list[Sent]]:
     """A Telltale that went through the kills, and what it acknowledged meanwhile."""
     with closing(door_of(up)) as door:
@@ -158,17 +179,39 @@ def hunted(up: Up) -> tuple[Up, list[Sent]]:
 
 
 def test_kills_lose_nothing_and_count_nothing_twice(hunted: tuple[Up, list[Sent]]) -> None:
-    """Features, counters and the lake hold every acknowledged event once, before and after a restart."""
+    """Features, counters, alerts and the lake hold all that was acknowledged once, before and after a restart."""
     up, sent = hunted
     with closing(door_of(up)) as door:
         sums = until_worked(door)
         assert sums["processed"] == len(sent) + len(CLOCK)
         check_features(door, sent)
+        check_alerts(door, sent)
         assert up.end() < 5.0
         with closing(start(up.settings)) as again:
             eventually(door, "/readyz")
             check_features(door, sent)
+            check_alerts(door, sent)
             check_lake(again, sent)
+
+
+def check_alerts(door: Door, sent: list[Sent]) -> None:
+    """Everybody with enough visits has one alert of each type: the log's clock stood still, so no cool-down ended."""
+    visits = Counter(event.user for event in sent if event.event == "Session Ended")
+    expected = sorted((user, s.alert) for user, count in visits.items() if count > 5 for s in SERVICES)
+    deadline = time.monotonic() + 20
+    while len(found := alerts(door)) < len(expected) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert sorted((alert["user"], alert["type"]) for alert in found) == expected
+
+
+def alerts(door: Door) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = []
+    cursor: str | None = ""
+    while cursor is not None:
+        page = json.loads(eventually(door, f"/v1/alerts?limit=200{f'&cursor={cursor}' if cursor else ''}"))
+        found += page["alerts"]
+        cursor = page["next"]
+    return found
 
 
 def check_features(door: Door, sent: list[Sent]) -> None:

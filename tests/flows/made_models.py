@@ -17,14 +17,25 @@ from onnx_models.session import INPUT, Model
 VERSION = "20260101000000"
 
 
-def logistic(directory: Path, service: Service, feature: str, slope: float, middle: float, threshold: float) -> Model:
-    """A version on disk that answers sigmoid(slope x (feature - middle)), raw and calibrated alike."""
+def logistic(
+    directory: Path,
+    service: Service,
+    feature: str,
+    slope: float,
+    middle: float,
+    threshold: float,
+    booster: bytes = b"",
+) -> Model:
+    """A version on disk that answers sigmoid(slope x (feature - middle)), raw and calibrated alike.
+
+    `booster` is what the alert drain explains with; nobody else reads it.
+    """
     place = directory / service.name / VERSION
     place.mkdir(parents=True)
     weights = np.zeros((len(service.features), 1), np.float32)
     weights[service.features.index(feature)] = slope
     (place / card.ONNX).write_bytes(_graph(weights, -slope * middle))
-    (place / card.BOOSTER).write_bytes(b"")
+    (place / card.BOOSTER).write_bytes(booster)
     rows = [[0.0] * len(service.features), [1.0] * len(service.features)]
     answers = [1 / (1 + math.exp(slope * middle)), 1 / (1 + math.exp(slope * (middle - 1)))]
     metadata = card.Metadata(
