@@ -23,6 +23,7 @@ import numpy as np
 from feature_repo import settings
 from training.feed import Feed
 from training.simulate import DAY, Era, simulate
+from training.world import CONTACTS
 
 ERA_DAYS = 365
 BATCH = 500
@@ -145,7 +146,9 @@ class Run:
     def _era(self) -> Feed:
         p = self.progress
         start = p.start + p.era * ERA_DAYS * DAY
-        return Feed(simulate(p.people, ERA_DAYS, p.seed, era=Era(start, p.era)), f"sim-{p.seed}-{p.start}-{p.era}")
+        return Feed(
+            simulate(p.people, ERA_DAYS, p.seed, CONTACTS, Era(start, p.era)), f"sim-{p.seed}-{p.start}-{p.era}"
+        )
 
     def _note(self) -> None:
         save(self._file, self.progress)
@@ -176,9 +179,9 @@ def arguments() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m training.live", description=__doc__.splitlines()[0])
     parser.add_argument("--url", default="http://127.0.0.1:8400")
     parser.add_argument("--key", required=True, help="write key")
-    parser.add_argument("--people", type=int, default=1500)
+    parser.add_argument("--people", type=int, default=2000)
     parser.add_argument("--days", type=int, default=100, help="of history before the clock starts")
-    parser.add_argument("--speed", type=float, default=7200.0, help="simulated seconds a second")
+    parser.add_argument("--speed", type=float, default=14_400.0, help="simulated seconds a second")
     parser.add_argument("--seed", type=int, default=7)
     parser.add_argument("--until", type=float, default=float("inf"), help="simulated days since the start, then end")
     return parser

@@ -48,10 +48,10 @@ def make(training: Training, outcome: str, inputs: Array, study: Study) -> Made:
 
 
 def rule(training: Training, of: Sample) -> Array:
-    """Points of the hand-written rule, as a share of the most that anybody could need: 50 points are certainty."""
+    """Points of the hand-written rule, brought to 0-1: ten points are one half."""
     column = of.vocabulary.feature_index
     points = sum(weight * of.rows.features[:, column[name]] for name, weight in training.rule.items())
-    return np.minimum(np.asarray(points, np.float64) / 50.0, 1.0)
+    return np.asarray(points / (points + 10.0), np.float64)
 
 
 def _logistic(features: Array, label: Array, inputs: Array) -> Scorer:

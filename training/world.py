@@ -174,3 +174,7 @@ SECOND = msgspec.structs.replace(
     mail_every_days=5,
     missing_traits=0.35,
 )
+
+CONTACTS = msgspec.structs.replace(
+    FIRST, plans=tuple(msgspec.structs.replace(plan, yearly=plan.yearly * 4) for plan in FIRST.plans)
+)  # of a broker, shown live: who leaves an address there wants something four times as often as other people
