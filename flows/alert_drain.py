@@ -130,7 +130,9 @@ def main() -> int:
         return 1
     store = patiently(lambda: open_alerts(given), SQL_DOWN)
     if store is not None:
-        run(dataflow(client, store, Explainer(vocabulary.load(given.feature_repo), given.models)))
+        explain = Explainer(vocabulary.load(given.feature_repo), given.models)
+        explain.warm()
+        run(dataflow(client, store, explain))
     return 0
 
 

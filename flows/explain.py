@@ -13,7 +13,7 @@ from flows.alert import Alert
 from flows.reasons import contributions, reasons
 from flows.running import say
 from onnx_models import card
-from onnx_models.registry import digest
+from onnx_models.registry import digest, versions
 
 
 class Explainer:
@@ -25,6 +25,12 @@ class Explainer:
         self.models = Path(directory) if directory else Path(onnx_models.__path__[0])
         self._services = {service.name: service.features for service in vocabulary.services}
         self._boosters: dict[tuple[str, str], Any] = {}
+
+    def warm(self) -> None:
+        """Loads the newest booster of each model, so that the first alert need not wait for it."""
+        for service in self._services:
+            for version in versions(service, self.models)[-1:]:
+                self.booster(service, version)
 
     def reasons(self, alert: Alert) -> list[str]:
         names = self._services.get(alert.model, ())

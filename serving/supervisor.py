@@ -32,6 +32,7 @@ class Child(msgspec.Struct, frozen=True, kw_only=True):
     name: str
     command: tuple[str, ...]
     rank: int
+    wait: float = 0.0  # seconds at the start that it leaves the processors to others
     patience: float = 1.5  # seconds between SIGTERM and SIGKILL
     lines: Callable[[str], None] | None = None
 
@@ -44,8 +45,8 @@ def module(name: str, *args: str) -> tuple[str, ...]:
 CHILDREN = (
     Child(name="api", command=module("serving.app"), rank=1),
     Child(name="engine", command=module("flows.alerting"), rank=2),
-    Child(name="lake", command=module("flows.lake"), rank=2),
-    Child(name="alerts", command=module("flows.alert_drain"), rank=2),
+    Child(name="lake", command=module("flows.lake"), rank=2, wait=4.0),
+    Child(name="alerts", command=module("flows.alert_drain"), rank=2, wait=1.0),
 )
 
 
@@ -64,7 +65,8 @@ class Life:
         self.log = logs / f"{child.name}.log"
         self._environ = environ
         self._say = say
-        self._begun = self._due = 0.0
+        self._begun = 0.0
+        self._due = time.monotonic() + child.wait
         self._quick = 0
         self._over = False
 

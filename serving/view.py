@@ -151,8 +151,7 @@ def status(seen: Seen) -> dict[str, str]:
 
 def alert_text(alert: dict[str, Any]) -> Text:
     """One line for who and what, one for each reason."""
-    when = datetime.fromtimestamp(alert["event_at"] / 1000, UTC) if isinstance(alert["event_at"], int) else None
-    moment = f"{when:%Y-%m-%d %H:%M}" if when else str(alert["event_at"])[:16].replace("T", " ")
+    moment = f"{datetime.fromtimestamp(alert['scored_at'] / 1000, UTC):%Y-%m-%d %H:%M}"
     text = Text(f"{moment}  ")
     text.append(f"{alert['priority']:8}", style=COLOURS.get(alert["priority"], ""))
     text.append(f" {alert['type']:20} ", style="bold")

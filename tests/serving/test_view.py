@@ -23,7 +23,7 @@ ALERT: dict[str, Any] = {
     "priority": "HIGH",
     "score": 0.834,
     "confidence": 0.71,
-    "event_at": 1772366400000,
+    "scored_at": 1772366400000,
     "reasons": ["keeps checking what the home is worth", "documents opened: 14 events"],
 }
 
