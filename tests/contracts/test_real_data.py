@@ -17,12 +17,14 @@ DAY, HOUR = 86_400_000, 3_600_000
 def counted(events: pd.DataFrame, features: pd.DataFrame, tile: int, length: int) -> pd.DataFrame:
     """How many events of each kind lie in each user's last `length` tiles (of `tile` ms): a row a user."""
     inside = events[events.ts // tile > (events["at"] // tile - length)]
-    return inside.groupby(["user", "kind"]).size().unstack(fill_value=0).reindex(features.index, fill_value=0)
+    table = inside.pivot_table(index="user", columns="kind", aggfunc="size", fill_value=0)
+    return table.reindex(features.index, fill_value=0)
 
 
 def test_loan_applications_are_counted_as_pandas_counts(tmp_path: Path) -> None:
-    """All 186,189 steps of 9,161 applications over 5 months: counts, days, sums and recency, user by user."""
+    """Every second application's steps over five months: counts, days, sums and recency, case by case."""
     events = table("bpi2012_loan", "events.csv.gz")
+    events = events[events.case_id.astype(int) % 2 == 0]
     events["ts"] = _ms(pd.to_datetime(events.timestamp, utc=True, format="ISO8601"))
     events = events.sort_values("ts", kind="stable").reset_index(drop=True)
     events["name"] = events.activity + " " + events.lifecycle
@@ -74,7 +76,7 @@ def test_shop_visits_are_counted_as_pandas_counts(tmp_path: Path) -> None:
     for hours in (1, 2, 24):
         for kind, expected in counted(events, found, HOUR, hours).items():
             assert (found[f"{kind}_{hours}h"] == expected).all(), (kind, hours)
-    prices = events.groupby(["user", "kind"]).price.sum().unstack(fill_value=0.0)
+    prices = events.pivot_table(index="user", columns="kind", values="price", aggfunc="sum", fill_value=0.0)
     for kind, expected in prices.items():
         assert np.allclose(found[f"{kind}_price_24h"], expected.reindex(found.index), atol=1e-9), kind
     electronics = events[events.department == "electronics"]
