@@ -18,7 +18,8 @@ CHUNK = 2000  # people worked at once: their rows stay in the processor's cache
 class Stream(msgspec.Struct, frozen=True):
     """What the log of one history would hold, in its order: columns of events, and of traits told.
 
-    `person` numbers people from 0; `now` is the log's time at each event.
+    `person` numbers people from 0; `now` and `trait_now` are the log's time at each: what was logged after an
+    instant is no part of it, however early it happened.
     """
 
     people: int
@@ -33,6 +34,7 @@ class Stream(msgspec.Struct, frozen=True):
     trait: Array
     trait_bits: Array
     trait_ts: Array
+    trait_now: Array
 
 
 def stream(history: History, vocabulary: Vocabulary) -> Stream:
@@ -52,6 +54,7 @@ def stream(history: History, vocabulary: Vocabulary) -> Stream:
         told.person.astype(np.int64),
         np.array([vocabulary.trait_id[name] for name in TRAITS])[told.trait],
         _bits(told.trait, told.value),
+        told.ts,
         told.ts,
     )
 
@@ -104,9 +107,9 @@ class _Chunk:
         order = np.lexsort((at, person))
         asked = key(person[order], at[order])
         nth = np.arange(len(order)) - np.searchsorted(person[order], person[order])
-        events = self._rounds(asked, person[order], nth, self._of.person[self._events], self._of.ts[self._events])
+        events = self._rounds(asked, person[order], nth, self._of.person[self._events], self._of.now[self._events])
         traits = self._rounds(
-            asked, person[order], nth, self._of.trait_person[self._traits], self._of.trait_ts[self._traits]
+            asked, person[order], nth, self._of.trait_person[self._traits], self._of.trait_now[self._traits]
         )
         self._row_of = self._table.rows(np.arange(CHUNK, dtype=np.uint64))
         out = np.empty((len(person), len(self._table.plan.vocabulary.features)))
@@ -118,11 +121,11 @@ class _Chunk:
             out[which] = self._table.evaluate(rows)
         return out
 
-    def _rounds(self, asked: Array, person: Array, nth: Array, whose: Array, ts: Array) -> Array:
-        """Before which of the person's instants each event comes in; -1 = after the last."""
-        next_ = np.searchsorted(asked, key(whose, ts))
+    def _rounds(self, asked: Array, person: Array, nth: Array, whose: Array, now: Array) -> Array:
+        """Before which of the person's instants each event was logged; -1 = after the last."""
+        next_ = np.searchsorted(asked, key(whose, now))
         next_ = np.minimum(next_, len(asked) - 1)
-        found = (person[next_] == whose) & (asked[next_] >= key(whose, ts))
+        found = (person[next_] == whose) & (asked[next_] >= key(whose, now))
         return np.where(found, nth[next_], -1)
 
     def _apply(self, events: Array, traits: Array) -> None:

@@ -123,7 +123,7 @@ class _Columns:
         self._vocabulary = vocabulary
         self.users: dict[str, int] = {}
         self._events: list[tuple[int, int, int, int, int]] = []
-        self._told: list[tuple[int, int, int, int]] = []
+        self._told: list[tuple[int, int, int, int, int]] = []
 
     def add(self, event: Event) -> None:
         user, code, value, ts, now, traits = event
@@ -132,11 +132,11 @@ class _Columns:
         for name in traits.keys() & self._vocabulary.trait_id.keys():
             trait = self._vocabulary.trait_id[name]
             if (bits := _bits(self._vocabulary.traits[trait], traits[name])) is not None:
-                self._told.append((person, trait, bits, min(ts, now)))
+                self._told.append((person, trait, bits, min(ts, now), now))
 
     def stream(self) -> Stream:
         events = np.array(self._events, np.int64).reshape(-1, 5).T
-        told = np.array(self._told, np.int64).reshape(-1, 4).T
+        told = np.array(self._told, np.int64).reshape(-1, 5).T
         now = events[4] if events.size else np.zeros(1, np.int64)
         person, code, value, ts, logged = events
         return Stream(len(self.users), int(now.min()), int(now.max()), person, code, value, ts, logged, *told)

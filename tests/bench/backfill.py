@@ -41,4 +41,4 @@ def _speed(plan: Plan, of: Stream, person: np.ndarray, at: np.ndarray) -> float:
     spent = time.process_time() - started
     ends = np.full(of.people, -1)
     np.maximum.at(ends, person, at)
-    return float((of.ts <= ends[of.person]).sum()) / spent
+    return float((of.now <= ends[of.person]).sum()) / spent

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import msgspec
 import numpy as np
 import pytest
 
@@ -27,10 +28,10 @@ def one_by_one(of: Stream, person: int, at: int) -> np.ndarray:
     """A table of one person, to which each event and trait comes alone."""
     table = Table(PLAN, 4)
     row = table.rows(np.array([7], np.uint64))
-    mine = np.flatnonzero((of.person == person) & (of.ts <= at))
+    mine = np.flatnonzero((of.person == person) & (of.now <= at))
     for i in mine:
         table.apply(row, of.code[[i]], of.value[[i]], of.ts[[i]], of.now[[i]])
-    for i in np.flatnonzero((of.trait_person == person) & (of.trait_ts <= at)):
+    for i in np.flatnonzero((of.trait_person == person) & (of.trait_now <= at)):
         table.apply_traits(row, of.trait[[i]], of.trait_bits[[i]], of.trait_ts[[i]])
     table.touch(row, np.array([at]))
     return table.evaluate(row)[0]
@@ -44,6 +45,17 @@ def test_rounds_equal_one_by_one(of: Stream) -> None:
     found = features(PLAN, of, person, at)
     expected = np.array([one_by_one(of, int(p), int(t)) for p, t in zip(person, at, strict=True)])
     assert np.array_equal(found, expected)
+
+
+def test_what_is_logged_later_is_not_known_yet(of: Stream) -> None:
+    """An event that reached the log an hour after it happened counts from then on, and not before."""
+    event = int(np.flatnonzero(of.code == VOCABULARY.code["session", None])[-1])
+    now = of.now.copy()
+    now[event] += 3_600_000
+    late = msgspec.structs.replace(of, now=now)
+    person, at = of.person[[event, event]], now[event] - np.array([1, 0])
+    before, then = features(PLAN, late, person, at)[:, VOCABULARY.feature_index["session_count_30d"]]
+    assert then == before + 1
 
 
 def test_an_event_is_part_of_its_own_instant(of: Stream) -> None:
