@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 
 import redis
 from bytewax.dataflow import Dataflow
+from bytewax.errors import BytewaxRuntimeError
 from bytewax.inputs import DynamicSource, StatelessSourcePartition
 from bytewax.outputs import DynamicSink, StatelessSinkPartition
 from bytewax.testing import run_main
@@ -54,10 +55,25 @@ class Sink(DynamicSink[Any], StatelessSinkPartition[Any]):
 
 
 def run(flow: Dataflow) -> None:
-    """One worker in the main thread. A signal lets the flow end as if its input had ended: sinks close."""
+    """One worker in the main thread. A signal lets the flow end as if its input had ended: sinks close.
+
+    Raises what a step raised, which Bytewax wraps in errors of its own.
+    """
     signal.signal(signal.SIGTERM, _stop)
     signal.signal(signal.SIGINT, _stop)
-    run_main(flow)  # type: ignore[no-untyped-call]
+    try:
+        run_main(flow)  # type: ignore[no-untyped-call]
+    except BytewaxRuntimeError as error:
+        raised = error
+    else:
+        return
+    raise _cause(raised)
+
+
+def _cause(error: BaseException) -> BaseException:
+    while isinstance(error, BytewaxRuntimeError) and error.__cause__:
+        error = error.__cause__
+    return error
 
 
 def _stop(number: int, frame: FrameType | None) -> None:
