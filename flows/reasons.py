@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -13,6 +14,8 @@ RAISING = 4  # features named, at most
 REASONS = 6  # of them and signals, at most
 TELLING = 0.3  # strength from which a signal is worth saying
 YES_NO = "0 or 1"
+UNSPOKEN = ("events", "signals", *"-0123456789")  # units that a description says already, and ranges
+_PERIOD = re.compile(r"\b(\d+)([dh])\b")
 
 
 def contributions(booster: Any, features: Sequence[float]) -> list[float]:
@@ -42,9 +45,10 @@ def reasons(
     """
     told = {s.name: s for s in signals}
     known = {s.name for s in vocabulary.signals}
-    said = [_reason(vocabulary, names[i], values[i], told) for i in _raising(added)]
-    strongest = sorted(signals, key=lambda s: -s.strength * s.confidence)
-    also = [_signal(vocabulary, s.name, s) for s in strongest if s.strength >= TELLING and s.name in known]
+    telling = [s for s in signals if s.strength >= TELLING and s.name in known]
+    telling.sort(key=lambda s: -s.strength * s.confidence)
+    said = [_reason(vocabulary, names[i], values[i], told, telling) for i in _raising(added)]
+    also = [_signal(vocabulary, s.name, s) for s in telling]
     return list(dict.fromkeys([*said, *also]))[:REASONS]
 
 
@@ -62,17 +66,31 @@ def _raising(added: Sequence[float]) -> list[int]:
     return [i for i in order[:RAISING] if added[i] > 0]
 
 
-def _reason(vocabulary: Vocabulary, name: str, value: float, told: dict[str, SignalRecord]) -> str:
+def _reason(
+    vocabulary: Vocabulary,
+    name: str,
+    value: float,
+    told: dict[str, SignalRecord],
+    telling: list[SignalRecord],
+) -> str:
+    """A strength speaks as its signal, and so does a count that is evidence of a telling one."""
     feature = vocabulary.features[vocabulary.feature_index[name]]
     if isinstance(feature.of, Strength) and value > 0:
         return _signal(vocabulary, feature.of.signal, told.get(feature.of.signal))
-    return in_words(feature, value)
+    evidence = {s.name: s.evidence.values() for s in vocabulary.signals}
+    record = next((r for r in telling if value > 0 and feature.of in evidence[r.name]), None)
+    return _signal(vocabulary, record.name, record) if record else in_words(feature, value)
 
 
 def _signal(vocabulary: Vocabulary, name: str, record: SignalRecord | None) -> str:
     declared: Signal = next(s for s in vocabulary.signals if s.name == name)
-    counts = ", ".join(f"{k.replace('_', ' ')}: {v:.10g}" for k, v in record.counts.items()) if record else ""
+    counts = ", ".join(f"{_spelled(k)}: {v:.10g}" for k, v in record.counts.items() if v) if record else ""
     return f"{declared.says} ({counts})" if counts else declared.says
+
+
+def _spelled(count: str) -> str:
+    """`last_30d` as `last 30 d`."""
+    return _PERIOD.sub(r"\1 \2", count.replace("_", " "))
 
 
 def _amount(unit: str, value: float) -> str:
@@ -81,4 +99,4 @@ def _amount(unit: str, value: float) -> str:
     if unit == "0-1":
         return f"{value:.0%}"
     number = f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
-    return number if unit == "events" or unit[0] in "-0123456789" else f"{number} {unit}"
+    return number if unit.startswith(UNSPOKEN) else f"{number} {unit}"

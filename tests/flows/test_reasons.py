@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import pytest
 import xgboost
@@ -35,6 +36,8 @@ def booster(column: int) -> xgboost.Booster:
         ("days_since_doc_access", 365.0, "days since a document was last opened: a year or never"),
         ("estimated_equity", 412_345.6, "value of the property less what is owed: 412,346 USD"),
         ("address_change_recent", 1.0, "the address changed: yes (90 d)"),
+        ("visits_per_week", 0.7, "visits a week: 0.7 (90 d)"),
+        ("mean_days_between_sessions", 6.071, "mean gap between days with a visit: 6.07 days"),
         ("loan_to_value", 0.8, "what is owed by the value: 0.8"),
     ],
 )
@@ -79,7 +82,19 @@ def test_a_signal_is_said_once() -> None:
     at = NAMES.index("value_checks_strength")
     values[at], added[at] = 0.8, 1.5
     said = reasons(VOCABULARY, NAMES, values, added, [SIGNAL])
-    assert said == ["keeps checking what the home is worth (last 30d: 5)"]
+    assert said == ["keeps checking what the home is worth (last 30 d: 5)"]
+
+
+def test_a_count_speaks_as_the_signal_it_made() -> None:
+    """Where a telling signal counts the very same, it is said in the signal's words, once; else as a count."""
+    values, added = [0.0] * len(NAMES), [0.0] * len(NAMES)
+    at = NAMES.index("value_check_count_30d")
+    values[at], added[at] = 5.0, 1.5
+    assert reasons(VOCABULARY, NAMES, values, added, [SIGNAL]) == [
+        "keeps checking what the home is worth (last 30 d: 5)"
+    ]
+    weak = msgspec.structs.replace(SIGNAL, strength=0.1)
+    assert reasons(VOCABULARY, NAMES, values, added, [weak]) == ["home values looked up: 5 (30 d)"]
 
 
 def ship(directory: Path, version: str, model: xgboost.Booster) -> Path:
@@ -117,7 +132,7 @@ def test_explains_with_the_version_that_scored(tmp_path: Path) -> None:
     values = [0.0] * len(NAMES)
     values[column] = 9.0
     explain = Explainer(VOCABULARY, str(tmp_path))
-    signal = "keeps checking what the home is worth (last 30d: 5)"
+    signal = "keeps checking what the home is worth (last 30 d: 5)"
     assert explain.reasons(alert(1, features=values, model_version="1")) == ["visits: 9 (30 d)", signal]
     assert explain.reasons(alert(1, features=values, model_version="2")) == [signal]
     assert explain.reasons(alert(1, features=values, model_version="3")) == [signal]
