@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import http
 import re
-from typing import cast
+from typing import Any, cast
 
 import msgspec
 from starlette.exceptions import HTTPException
@@ -13,7 +13,7 @@ from starlette.responses import Response
 from starlette.types import Send
 
 from flows.resp import StoreError
-from serving.messages import Problem, RejectedItem
+from serving.messages import Problem
 
 JSON = b"application/json"
 PROBLEM = b"application/problem+json"
@@ -23,7 +23,7 @@ _MISSING = re.compile(r"missing required field `(.+)`")
 
 
 class ApiError(Exception):
-    """A request that cannot be answered as asked; becomes a problem."""
+    """A request that cannot be answered as asked; becomes a `Problem`, of which `more` are further members."""
 
     def __init__(
         self,
@@ -32,26 +32,33 @@ class ApiError(Exception):
         field: str | None = None,
         *,
         headers: tuple[tuple[bytes, bytes], ...] = (),
-        rejected: list[RejectedItem] | None = None,
+        **more: Any,
     ) -> None:
         super().__init__(detail)
         self.status, self.detail, self.field = status, detail[:1000], field
-        self.headers, self.rejected = headers, rejected or []
+        self.headers, self._more = headers, more
 
     @property
     def body(self) -> bytes:
         title = http.HTTPStatus(self.status).phrase
-        problem = Problem(type="about:blank", title=title, status=self.status, detail=self.detail, field=self.field)
-        problem.rejected = self.rejected
-        return msgspec.json.encode(problem)
+        return msgspec.json.encode(
+            Problem(
+                type="about:blank",
+                title=title,
+                status=self.status,
+                detail=self.detail,
+                field=self.field,
+                **self._more,
+            )
+        )
 
 
 def unauthorised(detail: str) -> ApiError:
     return ApiError(401, detail, "Authorization", headers=((b"www-authenticate", b'Basic realm="write key"'),))
 
 
-def unavailable(detail: str, seconds: int = 1) -> ApiError:
-    return ApiError(503, detail, headers=((b"retry-after", b"%d" % seconds),))
+def unavailable(detail: str, seconds: int = 1, **more: Any) -> ApiError:
+    return ApiError(503, detail, headers=((b"retry-after", b"%d" % seconds),), **more)
 
 
 def too_large(most: int, *, close: bool = False) -> ApiError:

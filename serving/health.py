@@ -10,7 +10,7 @@ from feature_repo import keys
 from flows.partition import entry_id
 from flows.resp import StoreError, pack
 from serving import api
-from serving.errors import json_response
+from serving.errors import json_response, unavailable
 from serving.messages import Check
 from serving.openapi import Operation
 
@@ -38,7 +38,7 @@ def log_ends(partition: int) -> bytes:
 
 async def healthz(request: Request) -> Response:
     """Says that the process answers."""
-    return json_response(Check("ok"))
+    return json_response(Check())
 
 
 async def readyz(request: Request) -> Response:
@@ -47,7 +47,9 @@ async def readyz(request: Request) -> Response:
         problems = await _problems(api.of(request))
     except StoreError as error:
         problems = [f"the store is not reachable: {error}"]
-    return json_response(Check("not ready" if problems else "ok", problems), 503 if problems else 200)
+    if problems:
+        raise unavailable("; ".join(problems), problems=problems)
+    return json_response(Check())
 
 
 async def _problems(parts: api.Api) -> list[str]:

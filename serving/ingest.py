@@ -10,7 +10,7 @@ import time
 from collections import Counter
 from collections.abc import Awaitable, Callable
 from functools import lru_cache
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 from starlette.types import Receive, Scope, Send
@@ -28,6 +28,7 @@ from serving.messages import (
     BATCH_BYTES,
     BATCH_EVENTS,
     EVENT_BYTES,
+    SOMEBODY,
     Alias,
     Batch,
     BatchOfCalls,
@@ -292,7 +293,7 @@ def _operation(path: str, kind: type | None) -> Operation:
         method="post",
         summary=told.splitlines()[0],
         tag="Events in" if path in NAMED else "Events in, as analytics.js spells the paths",
-        takes=kind or BatchOfCalls,
+        takes=BatchOfCalls if kind is None else Annotated[kind, SOMEBODY],
         gives=BatchStored if kind is None else Stored,
         parameters=(
             Parameter(HISTORY.decode().title(), "1: count this, let nothing fire (log clock)", where="header"),

@@ -83,8 +83,6 @@ class Intake:
         if message.messageId is None:
             message.messageId = str(uuid.uuid4())
             raw = with_field(raw, "messageId", message.messageId)
-        elif not message.messageId or len(message.messageId) > ID_BYTES:
-            raise Rejected("messageId", f"expected 1-{ID_BYTES} characters, got {len(message.messageId)}")
         taker = self._takers.get(type(message), self._silent)
         return taker(message, raw, sender)
 

@@ -19,8 +19,13 @@ ID_BYTES = 512
 
 Id = Annotated[
     str | int | None,
-    Meta(description=f"At most {ID_BYTES} bytes of UTF-8 without control characters", examples=["user-4711"]),
+    Meta(
+        description=f"At most {ID_BYTES} bytes of UTF-8 without control characters",
+        examples=["user-4711"],
+        extra_json_schema={"pattern": r"^(?!anon:)[^\u0000-\u001f\u007f-\u009f]*$", "maxLength": ID_BYTES},
+    ),
 ]
+Moment = Annotated[datetime | None, Meta(extra_json_schema={"format": "date-time"})]
 Object = Annotated[Raw, Meta(extra_json_schema={"type": "object"})]
 
 
@@ -29,10 +34,13 @@ class Message(Struct, tag_field="type", kw_only=True):
 
     userId: Id = None
     anonymousId: Id = None
-    messageId: Annotated[str | None, Meta(description="Resent under the same id, an event counts once")] = None
-    timestamp: Annotated[datetime | None, Meta(description="When it happened, by the sender's clock")] = None
-    originalTimestamp: Annotated[datetime | None, Meta(description="Segment's other name for `timestamp`")] = None
-    sentAt: Annotated[datetime | None, Meta(description="When it was sent, by that clock: this corrects it")] = None
+    messageId: Annotated[
+        Annotated[str, Meta(min_length=1, max_length=ID_BYTES)] | None,
+        Meta(description="Resent under the same id, an event counts once"),
+    ] = None
+    timestamp: Annotated[Moment, Meta(description="When it happened, by the sender's clock")] = None
+    originalTimestamp: Annotated[Moment, Meta(description="Segment's other name for `timestamp`")] = None
+    sentAt: Annotated[Moment, Meta(description="When it was sent, by that clock: this corrects it")] = None
     writeKey: Annotated[str | None, Meta(description="Instead of Basic auth, as analytics.js sends it")] = None
 
 
@@ -77,21 +85,26 @@ class Alias(Message, tag="alias"):
 
 
 Call = Track | Identify | Page | Screen | Group | Alias
+_WITH = {
+    name: {"required": [name], "properties": {name: {"type": ["string", "integer"], "minLength": 1}}}
+    for name in ("userId", "anonymousId")
+}
+SOMEBODY = Meta(extra_json_schema={"allOf": [{"anyOf": list(_WITH.values())}]})  # what no type says
 
 
 class Batch(Struct, kw_only=True):
     """Many calls at once: good ones are stored, bad ones are reported one by one."""
 
     batch: list[Raw]
-    sentAt: datetime | None = None
+    sentAt: Moment = None
     writeKey: str | None = None
 
 
 class BatchOfCalls(Struct, kw_only=True, rename={"calls": "batch"}):
     """Many calls at once, at most 2,500 in 500 KB: good ones are stored, bad ones are reported one by one."""
 
-    calls: Annotated[list[Call], Meta(max_length=BATCH_EVENTS)]
-    sentAt: datetime | None = None
+    calls: Annotated[list[Annotated[Call, SOMEBODY]], Meta(min_length=1, max_length=BATCH_EVENTS)]
+    sentAt: Moment = None
     writeKey: str | None = None
 
 
@@ -137,13 +150,13 @@ class Problem(Struct, kw_only=True, omit_defaults=True):
     detail: str
     field: Annotated[str | None, Meta(description="The field that is wrong")] = None
     rejected: Annotated[list[RejectedItem], Meta(description="Of a batch: what is wrong with each call")] = []
+    problems: Annotated[list[str], Meta(description="Of /readyz: each thing that is in the way")] = []
 
 
 class Check(Struct):
-    """`ok`, and each thing that is not in plain words."""
+    """All is well."""
 
-    status: str
-    problems: list[str] = []
+    status: Annotated[str, Meta(examples=["ok"])] = "ok"
 
 
 class FeatureValue(Struct):
@@ -157,7 +170,7 @@ class UserFeatures(Struct):
     """What is known of a person, as of `at` (null: never written)."""
 
     user: str
-    at: datetime | None
+    at: Moment
     features: dict[str, FeatureValue]
 
 
@@ -183,7 +196,7 @@ class UserScores(Struct):
     """What the models make of a person's features, as of `at`."""
 
     user: str
-    at: datetime | None
+    at: Moment
     scores: list[Score]
     refused: Annotated[dict[str, str], Meta(description="Models that cannot score now, and why")]
 

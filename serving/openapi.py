@@ -23,7 +23,6 @@ EVENT_ERRORS = {
     400: "a call that cannot be read; `field` names what is wrong",
     413: "too large",
     415: "another type or compression of content",
-    405: "another method",
 }
 
 
