@@ -250,7 +250,7 @@ def unpacked(body: bytes) -> tuple[Batch, list[bytes]]:
     if not calls:
         raise ApiError(400, "expected at least one call", "batch")
     if len(calls) > BATCH_EVENTS:
-        raise ApiError(413, f"expected at most {BATCH_EVENTS} calls, got {len(calls)}", "batch")
+        raise ApiError(400, f"expected at most {BATCH_EVENTS} calls, got {len(calls)}", "batch")
     return batch, calls
 
 
