@@ -20,7 +20,7 @@ from flows.lake_read import LakeReader
 from flows.store import connect, open_store
 from tests.live import ROOT, Live, environment, live
 
-PATIENCE = 20.0
+PATIENCE = 60.0
 FILED = "SELECT 1 FROM events WHERE name = 'Document Shared'"
 NOW = datetime(2026, 3, 2, 12, tzinfo=UTC)
 
