@@ -51,7 +51,8 @@ class Trait(msgspec.Struct, frozen=True, kw_only=True):
 
 class Aggregate(msgspec.Struct, frozen=True):
     """A windowed value over tiles: `count` and `sum` add, `days` counts the tiles that have any,
-    `first` is the first such tile (0 = none), `moment` is the sum of tile number x count."""
+    `first` is the first such tile (0 = none), `moment` is the sum of tile number x count.
+    """
 
     measure: Literal["count", "sum", "days", "first", "moment"]
     events: tuple[str, ...]

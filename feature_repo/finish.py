@@ -6,18 +6,20 @@ rows are worked beside it.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import reduce
 
 import numpy as np
 
 from feature_repo.declare import Array
 
+Finish = Callable[..., Array]
 HOUR = 3_600_000
 DAY = 86_400_000
 YEAR_DAYS = 365.25
 
 
-def saturate(x: Array, half: float) -> Array:
+def saturate(x: Array, half: Array | float) -> Array:
     """0 at 0, 1/2 at `half`, towards 1."""
     return x / (x + half)
 
@@ -27,7 +29,7 @@ def rate(now: Array, part: Array, whole: Array) -> Array:
     return np.minimum(part / np.maximum(whole, 1.0), 1.0)
 
 
-def per_week(days: float):  # type: ignore[no-untyped-def]
+def per_week(days: float) -> Finish:
     """Count over `days` -> count a week."""
 
     def per_week_(now: Array, count: Array) -> Array:
@@ -40,7 +42,7 @@ def mean(now: Array, total: Array, count: Array) -> Array:
     return total / np.maximum(count, 1.0)
 
 
-def days_since(never: float):  # type: ignore[no-untyped-def]
+def days_since(never: float) -> Finish:
     """Days since a moment, at most `never`; `never` where there was none."""
 
     def days_since_(now: Array, at: Array) -> Array:
@@ -50,7 +52,7 @@ def days_since(never: float):  # type: ignore[no-untyped-def]
     return days_since_
 
 
-def hours_since(never: float):  # type: ignore[no-untyped-def]
+def hours_since(never: float) -> Finish:
     def hours_since_(now: Array, at: Array) -> Array:
         passed = np.minimum(np.maximum(now - at, 0.0) / HOUR, never)
         return np.where(at > 0, passed, never)
@@ -58,7 +60,7 @@ def hours_since(never: float):  # type: ignore[no-untyped-def]
     return hours_since_
 
 
-def within_days(days: int):  # type: ignore[no-untyped-def]
+def within_days(days: int) -> Finish:
     """1 where any of the moments is less than `days` ago."""
 
     def within_days_(now: Array, *moments: Array) -> Array:
@@ -68,7 +70,7 @@ def within_days(days: int):  # type: ignore[no-untyped-def]
     return within_days_
 
 
-def known(default: float):  # type: ignore[no-untyped-def]
+def known(default: float) -> Finish:
     """A trait, or `default` while it was never told."""
 
     def known_(now: Array, value: Array) -> Array:
@@ -93,7 +95,7 @@ def loan_to_value(now: Array, value: Array, owed: Array) -> Array:
     return np.minimum(np.maximum(share, 0.0), 2.0)
 
 
-def slope(days: int):  # type: ignore[no-untyped-def]
+def slope(days: int) -> Finish:
     """Least-squares slope of the daily counts over the last `days` days, in events a day a day.
 
     With day numbers x = 0..n-1 the slope is sum((x - mean x) y) / sum((x - mean x)^2), and the
@@ -120,7 +122,7 @@ def momentum(now: Array, acts: Array, sent: Array, acts_long: Array, sent_long: 
     return rate(now, acts, sent) - rate(now, acts_long, sent_long)
 
 
-def mean_gap(never: float):  # type: ignore[no-untyped-def]
+def mean_gap(never: float) -> Finish:
     """Mean days between active days, from the first one in the window and the latest event."""
 
     def mean_gap_(now: Array, first_day: Array, last: Array, days: Array) -> Array:
@@ -139,7 +141,7 @@ def add(now: Array, *values: Array) -> Array:
     return reduce(np.add, values)
 
 
-def above(threshold: float):  # type: ignore[no-untyped-def]
+def above(threshold: float) -> Finish:
     """How many of the values exceed `threshold`."""
 
     def above_(now: Array, *values: Array) -> Array:

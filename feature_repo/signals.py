@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 
 from feature_repo.declare import ANY, Array, Count, Signal, Sum
-from feature_repo.finish import saturate
+from feature_repo.finish import Finish, saturate
 
 
 def spike(day: Array, week: Array, quarter: Array) -> Array:
@@ -25,7 +25,7 @@ def risen(recent: Array, quarter: Array) -> Array:
     return saturate(recent, 2.0 + usual / 2.0)
 
 
-def plain(half: float):  # type: ignore[no-untyped-def]
+def plain(half: float) -> Finish:
     """Strength from one count that has no baseline."""
 
     def plain_(count: Array, *_: Array) -> Array:
@@ -54,7 +54,7 @@ def researched(count: Array, minutes: Array) -> Array:
     return saturate(count + minutes / 120.0 * (count > 0), 5.0)
 
 
-def evidence(half: float):  # type: ignore[no-untyped-def]
+def evidence(half: float) -> Finish:
     """Confidence from how many events there are in all."""
 
     def evidence_(*counts: Array) -> Array:

@@ -96,9 +96,7 @@ FEATURES = (
         "90 d",
         "clicks in mail about refinancing",
     ),
-    _feature(
-        "market_report_views_30d", Count("market_report_view", days=30), "events", "30 d", "market reports read"
-    ),
+    _feature("market_report_views_30d", Count("market_report_view", days=30), "events", "30 d", "market reports read"),
     # platform
     _feature(
         "value_check_count_30d", Count("property_value_check", days=30), "events", "30 d", "home values looked up"

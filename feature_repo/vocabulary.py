@@ -12,8 +12,21 @@ import msgspec
 import xxhash
 
 from feature_repo import domain as real_estate
-from feature_repo.declare import ANY, Aggregate, Derived, EventType, Feature, Last, Node, Service, Signal, Strength, Trait
-from feature_repo.declare import TraitChanged, TraitValue
+from feature_repo.declare import (
+    ANY,
+    Aggregate,
+    Derived,
+    EventType,
+    Feature,
+    Last,
+    Node,
+    Service,
+    Signal,
+    Strength,
+    Trait,
+    TraitChanged,
+    TraitValue,
+)
 from feature_repo.layout import field
 
 KEEP_DAYS = 90  # tiles kept; a longer window cannot be declared
@@ -126,10 +139,15 @@ def _all_nodes(v: Vocabulary) -> list[tuple[str, Node]]:
 
 
 def _duplicates(v: Vocabulary) -> list[str]:
-    lists = {"event": v.events, "trait": v.traits, "feature": v.features, "signal": v.signals, "service": v.services}
+    lists = {
+        "event": [e.name for e in v.events],
+        "trait": [t.name for t in v.traits],
+        "feature": [f.name for f in v.features],
+        "signal": [s.name for s in v.signals],
+        "service": [s.name for s in v.services],
+    }
     found = []
-    for kind, declared in lists.items():
-        names = [d.name for d in declared]
+    for kind, names in lists.items():
         found += [f"{kind} {n} is declared {names.count(n)} times" for n in dict.fromkeys(names) if names.count(n) > 1]
     return found
 

@@ -21,10 +21,11 @@ from feature_repo import vocabulary as vocabulary_
 from feature_repo.settings import Settings
 from feature_repo.vocabulary import Vocabulary
 from flows import running
-from flows.engine import Engine, Evaluated
+from flows.engine import Engine
 from flows.housekeeping import Housekeeping
 from flows.partition import Fenced, LogBehind
 from flows.resp import StoreError
+from flows.scoring import Evaluated
 from flows.store import connect, dial, open_store
 from flows.streams import Read
 from onnx_models import registry

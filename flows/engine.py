@@ -13,7 +13,6 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-import msgspec
 import numpy as np
 import redis
 
@@ -21,45 +20,27 @@ from feature_repo import keys
 from feature_repo.declare import Array
 from feature_repo.settings import Settings
 from feature_repo.vocabulary import SILENT, UNKNOWN, Vocabulary
-from flows import episodes
-from flows.alert import encode as encode_alert
 from flows.batch import Batch, gather
 from flows.codebooks import Codebooks
-from flows.entry import Draft, Entry, Kind, events_in
+from flows.entry import Entry, Kind, events_in
 from flows.index import Seen
 from flows.partition import Partition
 from flows.people import People
 from flows.plan import Plan
 from flows.progress import Dead, Progress
 from flows.resp import Connection, StoreError, pack
-from flows.state import Layouts, identity
+from flows.scoring import Evaluated, Scorer
+from flows.state import Layouts
 from flows.store import Store
-from flows.streams import LogReader, Read, append
-from flows.writer import Commands, FeatureBytes, Job, Writer, hot_states, mset
+from flows.streams import LogReader, Read
+from flows.transaction import Transactions, Written
+from flows.writer import Commands, Job, Writer
 from onnx_models.session import Model
 
 _log = logging.getLogger(__name__)
 IDLE_MS = 5  # how long a read waits when there is nothing to do
 CONFLATE_MS = 500  # how long changes wait for more while the log runs ahead
 BUSY_S = 0.002  # how long it waits for a write under way before it reads on
-
-
-class Written(msgspec.Struct):
-    """Where one partition's feature commands stand among its replies, whose they are, and whether whole before."""
-
-    at: int
-    rows: Array
-    known: Array
-
-
-class Evaluated(msgspec.Struct):
-    """People about to be written: table rows sorted by partition, features float64 (n, features)."""
-
-    progress: list[Progress]
-    rows: Array
-    features: Array
-    scores: dict[str, tuple[Array, Array]] = {}
-    alerts: dict[int, list[bytes]] = {}
 
 
 class Engine:
@@ -92,12 +73,9 @@ class Engine:
         self.seen = Seen(settings.dedup_ids, settings.dedup_hours * 60)
         self._minutes = self._recall()
         self.writer = Writer()
-        self._feature_bytes = FeatureBytes(vocabulary)
+        self._scorer = Scorer(self.plan, models, self.people, settings.cooldown_days)
+        self._transactions = Transactions(self.plan, self.people, layouts, store, settings.dedup_hours * 60)
         self._progress: dict[int, Progress] = {}
-        self._inputs = {
-            s.name: [vocabulary.feature_index[f] for f in s.features] for s in self.plan.alerts if s.name in models
-        }
-        self._windows = {s.name: s.window for s in vocabulary.signals}
         self.stage_seconds: dict[str, float] = {}
         self.written_users = self.events = 0
         self.clock_ms = 0
@@ -332,144 +310,24 @@ class Engine:
             return Evaluated(due, rows, self.people.table.evaluate(rows))
 
     def score(self, evaluated: Evaluated) -> Evaluated:
-        """Every model's (raw, calibrated) score of everybody who changed; muted people are not scored."""
+        """Every model's scores of everybody who changed."""
         with self._stage("scores"):
-            loud = ~(self.people.muted[evaluated.rows] | self.people.relay[evaluated.rows])
-            for name, inputs in self._inputs.items():
-                raw, calibrated = np.full((2, len(loud)), np.nan, np.float32)
-                if loud.any():
-                    raw[loud], calibrated[loud] = self.models[name].scores(evaluated.features[loud][:, inputs])
-                evaluated.scores[name] = (raw, calibrated)
+            self._scorer.score(evaluated)
         return evaluated
 
     def decide(self, evaluated: Evaluated) -> Evaluated:
-        """Open and close episodes; an opened one is an alert."""
+        """Episodes that open are alerts."""
         with self._stage("episodes"):
-            values, rows = self.people.table.values, evaluated.rows
-            for i, service in enumerate(self.plan.alerts):
-                if service.name not in evaluated.scores:
-                    continue
-                opened, open_ = self.plan.episode + 2 * i, self.plan.episode + 2 * i + 1
-                score, threshold = evaluated.scores[service.name][1], self.models[service.name].threshold
-                values[rows[episodes.closes(score, threshold, values[rows, open_])], open_] = 0
-                fires = episodes.fires(
-                    score, threshold, values[rows, opened], values[rows, open_], values[rows, 0],
-                    self.settings.cooldown_days,
-                )  # fmt: skip
-                for at in np.flatnonzero(fires).tolist():
-                    self._open(evaluated, at, i, (opened, open_))
+            self._scorer.decide(evaluated)
         return evaluated
-
-    def _open(self, evaluated: Evaluated, at: int, i: int, slots: tuple[int, int]) -> None:
-        row, service = int(evaluated.rows[at]), self.plan.alerts[i]
-        readings = self.people.table.signals(row)
-        if not episodes.confident(readings):
-            return
-        values = self.people.table.values[row]
-        values[slots[0]], values[slots[1]] = values[0], 1
-        raw, calibrated = evaluated.scores[service.name]
-        event_at = int(values[self.plan.last : self.plan.trait].max(initial=0)) or int(values[0])
-        alert = episodes.alert(
-            self.people.names[row],
-            service,
-            self.models[service.name],
-            (float(raw[at]), float(calibrated[at])),
-            evaluated.features[at][self._inputs[service.name]],
-            readings,
-            self._windows,
-            (event_at, int(values[0])),
-        )
-        evaluated.alerts.setdefault(int(self.people.partition[row]), []).append(encode_alert(alert))
 
     def write(self, evaluated: Evaluated) -> None:
         """Hand each partition's transaction to the writer."""
         with self._stage("build"):
-            commands = {progress.partition: Commands() for progress in evaluated.progress}
-            self._pass_on(evaluated, commands)
-            self._states(evaluated, commands)
-            written = self._features(evaluated, commands)
-            self._slices(commands)
-            horizon = self.settings.dedup_hours * 60
-            for progress in evaluated.progress:
-                into = commands[progress.partition]
-                for alert in evaluated.alerts.get(progress.partition, ()):
-                    into.add("XADD", keys.ALERTS, "*", "a", alert)
-                progress.commands(into, self._minutes[progress.partition], horizon)
+            commands, written = self._transactions.build(evaluated, self._minutes)
             jobs = [self._job(p, commands[p.partition], written.get(p.partition)) for p in evaluated.progress]
             self.writer.submit(jobs)
             self.written_users += len(evaluated.rows)
-
-    def _pass_on(self, evaluated: Evaluated, commands: dict[int, Commands]) -> None:
-        """What an identified anonymous person has gathered goes to the user's partition."""
-        people, plan = self.people, self.plan
-        for at in np.flatnonzero(people.relay[evaluated.rows]).tolist():
-            row = int(evaluated.rows[at])
-            values, closed = people.table.values[row], people.table.cold[row]
-            if not (values[plan.today : plan.hot].any() or closed):
-                continue
-            anonymous, _, user = people.names[row].partition(b"\0")
-            partition, entry = self._absorption(anonymous, user, bool(people.muted[row]))
-            hot = self._layouts.head + values[: plan.hot].tobytes()
-            cold = self._layouts.cold(user, closed)
-            into = commands[int(people.partition[row])]
-            fields = ("e", entry, "h", hot, "c", cold)
-            into.add_packed(append(self.store.clock, partition, int(values[0]), *fields))
-            values[1:] = 0
-            people.table.cold[row] = b""
-            people.table.cold_changed[row] = True
-            evaluated.features[at] = people.table.evaluate(np.array([row]))[0]
-
-    def _absorption(self, anonymous: bytes, user: bytes, muted: bool) -> tuple[int, bytes]:
-        uid = identity(self.store, user)
-        draft = Draft()
-        draft.joins.append((draft.add(uid, user, 0, 0), anonymous))  # for the lake: whose history it was
-        return uid % self.store.partitions, draft.encode(0, history=muted, kind=Kind.ABSORB)
-
-    def _states(self, evaluated: Evaluated, commands: dict[int, Commands]) -> None:
-        table, people, rows = self.people.table, self.people, evaluated.rows
-        uids = table.index.keys[rows]
-        hot = hot_states(self._layouts.head, uids, table.values[rows, : self.plan.hot])
-        changed = table.cold_changed[rows]
-        table.cold_changed[rows] = False
-        for p, start, end in self._by_partition(rows):
-            commands[p].add_packed(mset(hot[start:end]))
-            cold: list[bytes] = []
-            for at in (start + np.flatnonzero(changed[start:end])).tolist():
-                row = int(rows[at])
-                cold += (keys.COLD + uids[at].tobytes(), self._layouts.cold(people.names[row], table.cold[row]))
-            if cold:
-                commands[p].add("MSET", *cold)
-
-    def _features(self, evaluated: Evaluated, commands: dict[int, Commands]) -> dict[int, Written]:
-        people, rows, values = self.people, evaluated.rows, evaluated.features
-        known = ~np.isnan(people.written[rows, 0])
-        changed = people.written[rows] != values
-        people.written[rows] = values
-        names = [people.names[row].partition(b"\0")[0] for row in rows.tolist()]
-        built = self._feature_bytes.commands(names, people.table.now(rows), values, changed)
-        written = {}
-        for p, start, end in self._by_partition(rows):
-            written[p] = Written(commands[p].count, rows[start:end], known[start:end])
-            commands[p].add_packed(b"".join(built[start:end]), end - start)
-        return written
-
-    def _by_partition(self, rows: Array) -> list[tuple[int, int, int]]:
-        """(partition, start, end) of each partition's part of rows that are sorted by partition."""
-        if not len(rows):
-            return []
-        partition = self.people.partition[rows]
-        cuts = (np.flatnonzero(partition[1:] != partition[:-1]) + 1).tolist()
-        starts, ends = [0, *cuts], [*cuts, len(rows)]
-        return list(zip(partition[starts].tolist(), starts, ends, strict=True))
-
-    def _slices(self, commands: dict[int, Commands]) -> None:
-        """Each new person gets a minute of the day at which they are refreshed."""
-        created, self.people.created = self.people.created, []
-        for rows in created:
-            for row, uid in zip(rows.tolist(), self.people.table.index.keys[rows], strict=True):
-                p = int(self.people.partition[row])
-                minute = int(uid) // self.store.partitions % 1440
-                commands[p].add("SADD", keys.slice_of(p, minute), int(uid.view(np.int64)))
 
     def _job(self, progress: Progress, commands: Commands, written: Written | None) -> Job:
         partition = self.partitions[progress.partition]
@@ -517,7 +375,7 @@ class Engine:
         return 0.0 if oldest is None else (time.monotonic() - oldest) * 1000
 
     @contextmanager
-    def _stage(self, name: str):  # type: ignore[no-untyped-def]
+    def _stage(self, name: str) -> Iterator[None]:
         start = time.perf_counter()
         yield
         self.stage_seconds[name] = self.stage_seconds.get(name, 0.0) + time.perf_counter() - start

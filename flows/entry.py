@@ -84,7 +84,9 @@ class Draft:
         self.traits: list[tuple[int, int, int]] = []  # event, trait id, value bits
         self.joins: list[tuple[int, bytes]] = []  # event, organisation/user
 
-    def add(self, uid: int, name: bytes, mid: int, ts: int, code: int = SILENT, value: int = 0, raw: bytes = b"") -> int:
+    def add(
+        self, uid: int, name: bytes, mid: int, ts: int, code: int = SILENT, value: int = 0, raw: bytes = b""
+    ) -> int:
         """One event; returns its index, for `traits` and `joins`."""
         self.uid.append(uid)
         self.names.append(name)
@@ -170,7 +172,7 @@ def decode(field: bytes) -> Entry:
 
     def column(dtype: type, count: int) -> Array:
         nonlocal at
-        values = np.frombuffer(field, dtype, count, at)
+        values: Array = np.frombuffer(field, dtype, count, at)
         at += values.nbytes
         return values
 

@@ -105,4 +105,4 @@ class Housekeeping:
             "oldest_unflushed_ms": engine.oldest_unflushed_ms(),
         }
         gauges |= {f"stage_seconds_total:{name}": seconds for name, seconds in list(engine.stage_seconds.items())}
-        self._client.hset(keys.GAUGES, mapping=gauges)  # type: ignore[arg-type]  # its types want str keys and values
+        self._client.hset(keys.GAUGES, mapping=gauges)

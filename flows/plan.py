@@ -15,7 +15,7 @@ import xxhash
 
 from feature_repo.declare import Aggregate, Array, Derived, Last, Node, Strength, TraitChanged, TraitValue
 from feature_repo.finish import DAY, HOUR
-from feature_repo.vocabulary import KEEP_DAYS, Vocabulary, VocabularyError
+from feature_repo.vocabulary import Vocabulary, VocabularyError
 
 MOST_COLUMNS = 256  # a closed tile names its column in a byte
 Done = list[Array]  # the columns of the steps so far
@@ -173,7 +173,6 @@ class Plan:
 
 _KINDS = ("sum", "days", "first", "moment")
 SUM, DAYS, FIRST, MOMENT = range(4)
-assert KEEP_DAYS < 1 << 20
 
 
 def _takes(events: tuple[str, ...], tag: str | None, code: Any) -> bool:

@@ -126,6 +126,4 @@ def read_user(client: redis.Redis, store: Store, plan: Plan, name: str) -> UserS
     row = table.allocate(np.array([uid], np.uint64))
     table.restore(row, rows, closed)
     features = dict(zip(plan.vocabulary.feature_index, table.evaluate(row)[0].tolist(), strict=True))
-    return UserState(name, int(rows[0, 0]), features, table.signals(int(row[0])), joined or None)
-
-
+    return UserState(name, int(rows[0, 0]), features, table.signals(row).of(0), joined or None)

@@ -8,7 +8,6 @@ an event comes late. All sums are integers: no order of arrival and no cut of th
 
 from __future__ import annotations
 
-
 import msgspec
 import numpy as np
 
@@ -33,6 +32,23 @@ class Reading(msgspec.Struct, frozen=True):
     strength: float
     confidence: float
     counts: dict[str, float]
+
+
+class Signals(msgspec.Struct):
+    """Signals of n people: strength and confidence float64 (signals, n), the counts that made each (n,)."""
+
+    names: list[str]
+    counts: list[dict[str, Array]]
+    strength: Array
+    confidence: Array
+
+    def of(self, i: int) -> list[Reading]:
+        """The signals of person i."""
+        columns = zip(self.names, self.strength, self.confidence, self.counts, strict=True)
+        return [
+            Reading(name, float(strength[i]), float(sure[i]), {k: float(count[i]) for k, count in counts.items()})
+            for name, strength, sure, counts in columns
+        ]
 
 
 class Full(RuntimeError):
@@ -264,15 +280,15 @@ class Table:
             out[:, i] = done[step]
         return out
 
-    def signals(self, row: int) -> list[Reading]:
-        """Each signal of one row, as of its `now`."""
-        plan, done = self.plan, self._run(np.array([row]))
-        found = []
-        for signal, step in zip(plan.vocabulary.signals, plan.signal_steps, strict=True):
-            columns = [done[plan.step(each)] for each in signal.evidence.values()]
-            counts = {name: float(column[0]) for name, column in zip(signal.evidence, columns, strict=True)}
-            found.append(Reading(signal.name, float(done[step][0]), float(signal.confidence(*columns)[0]), counts))
-        return found
+    def signals(self, rows: Array) -> Signals:
+        """Every signal of distinct rows, as of their own `now`."""
+        plan, done, signals = self.plan, self._run(rows), self.plan.vocabulary.signals
+        counts = [{name: done[plan.step(each)] for name, each in s.evidence.items()} for s in signals]
+        strength = [done[step] for step in plan.signal_steps]
+        confidence = [s.confidence(*c.values()) for s, c in zip(signals, counts, strict=True)]
+        shape = (len(signals), len(rows))
+        names = [s.name for s in signals]
+        return Signals(names, counts, np.array(strength).reshape(shape), np.array(confidence).reshape(shape))
 
     def _run(self, rows: Array) -> list[Array]:
         view = _View(self.plan, self.values[rows])
@@ -347,5 +363,3 @@ def _pack(key: Array, amount: Array, owner: Array) -> tuple[Array, Array]:
         amount = np.where(rest, amount[at] - (parts[at] - 1) * full, full)
         key, owner = key[at], owner[at]
     return (key << _TILE) | (amount & ((1 << _TILE) - 1)), owner
-
-

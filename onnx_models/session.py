@@ -12,7 +12,7 @@ from onnx_models.card import ONNX, Metadata
 
 Array = np.ndarray[Any, Any]
 INPUT = "features"  # the graph's only input
-SLICE = 64  # rows at a time: 0.85 us a row, against 1.6-2.2 us at 4,096
+SLICE = 512  # rows at a time: 1.1 us a row of 60 trees, against 1.5 at 64; the answers are the same at any
 _raised = vars(onnxruntime.capi.onnxruntime_pybind11_state).values()
 ONNX_ERRORS: tuple[type[Exception], ...] = tuple(  # they share no base
     e for e in _raised if isinstance(e, type) and issubclass(e, Exception)

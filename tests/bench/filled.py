@@ -9,7 +9,7 @@ import xxhash
 from feature_repo import keys
 from feature_repo.declare import Array
 from feature_repo.vocabulary import Vocabulary
-from flows.entry import VERSION, _HEADER, pack_raw
+from flows.entry import _HEADER, VERSION, pack_raw
 from flows.store import Store
 
 BATCH = 500  # events an entry, as in batches of the door

@@ -54,7 +54,7 @@ def merge(a: dict[int, int], b: dict[int, int]) -> dict[int, int]:
 def flow(items: list[tuple[str, Event]]) -> Dataflow:
     flow = Dataflow("peer")
     people = op.input("log", flow, TestingSource(items, batch_size=1000))
-    clock = EventClock(lambda event: event[0], wait_for_system_duration=timedelta(hours=1))
+    clock: EventClock[Event] = EventClock(lambda event: event[0], wait_for_system_duration=timedelta(hours=1))
     windower = SlidingWindower(length=timedelta(hours=24), offset=timedelta(hours=1), align_to=START)
     counted = win.fold_window("count", people, clock, windower, dict, count, merge, ordered=False)
     out: list[object] = []
@@ -65,7 +65,7 @@ def flow(items: list[tuple[str, Event]]) -> Dataflow:
 def main(limit: int) -> None:
     items = list(events(limit))
     began = time.perf_counter()
-    run_main(flow(items))
+    run_main(flow(items))  # type: ignore[no-untyped-call]
     print(len(items) / (time.perf_counter() - began))
 
 

@@ -18,9 +18,10 @@ from feature_repo import keys
 from flows import running
 from flows.alert import Alert, decode
 from flows.alerting import dataflow
-from flows.engine import Engine, Evaluated
+from flows.engine import Engine
 from flows.housekeeping import Housekeeping
 from flows.progress import Progress
+from flows.scoring import Evaluated
 from flows.store import connect, dial
 from flows.streams import Read
 from onnx_models.session import Model

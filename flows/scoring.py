@@ -1,0 +1,104 @@
+"""From features to scores to alerts, for everybody who changed."""
+
+from __future__ import annotations
+
+import msgspec
+import numpy as np
+
+from feature_repo.declare import Array, Service
+from flows import episodes
+from flows.alert import MIN_CONFIDENCE
+from flows.alert import encode as encode_alert
+from flows.people import People
+from flows.plan import Plan
+from flows.progress import Progress
+from flows.windows import Signals
+from onnx_models.session import Model
+
+
+class Evaluated(msgspec.Struct):
+    """People about to be written: table rows sorted by partition, features float64 (n, features).
+
+    `scores`: (raw, calibrated) float32 (n,) by model, NaN where nobody was asked. `alerts`: encoded, by partition.
+    """
+
+    progress: list[Progress]
+    rows: Array
+    features: Array
+    scores: dict[str, tuple[Array, Array]] = {}
+    alerts: dict[int, list[bytes]] = {}
+
+
+class Scorer:
+    """The models of one vocabulary, and when their scores become alerts."""
+
+    def __init__(self, plan: Plan, models: dict[str, Model], people: People, cooldown_days: int) -> None:
+        self.models = models
+        self._plan, self._people, self._cooldown_days = plan, people, cooldown_days
+        self._services = [(i, s) for i, s in enumerate(plan.alerts) if s.name in models]
+        index = plan.vocabulary.feature_index
+        self._inputs = {s.name: [index[f] for f in s.features] for _, s in self._services}
+        self._windows = {s.name: s.window for s in plan.vocabulary.signals}
+
+    def score(self, evaluated: Evaluated) -> None:
+        """Every model's scores; people whose history is being imported, or who are somebody else, are not scored."""
+        people, rows = self._people, evaluated.rows
+        loud = np.flatnonzero(~(people.muted[rows] | people.relay[rows]))
+        matrix = evaluated.features[loud].astype(np.float32)
+        for name, inputs in self._inputs.items():
+            scores = np.full((2, len(rows)), np.nan, np.float32)
+            if len(loud):
+                whole = inputs == list(range(matrix.shape[1]))
+                scores[:, loud] = self.models[name].scores(matrix if whole else matrix[:, inputs])
+            evaluated.scores[name] = (scores[0], scores[1])
+
+    def decide(self, evaluated: Evaluated) -> None:
+        """Open and close episodes; an opened one is an alert."""
+        for i, service in self._services:
+            fired = self._fired(evaluated, i, service)
+            if len(fired):
+                self._open(evaluated, fired, i, service)
+
+    def _fired(self, evaluated: Evaluated, i: int, service: Service) -> Array:
+        """Which of the people reach the threshold of a model in a new episode; ends episodes that are over."""
+        values, rows = self._people.table.values, evaluated.rows
+        opened, open_ = self._slots(i)
+        score, threshold = evaluated.scores[service.name][1], self.models[service.name].threshold
+        values[rows[episodes.closes(score, threshold, values[rows, open_])], open_] = 0
+        columns = (values[rows, opened], values[rows, open_], values[rows, 0])
+        return np.flatnonzero(episodes.fires(score, threshold, *columns, self._cooldown_days))
+
+    def _open(self, evaluated: Evaluated, fired: Array, i: int, service: Service) -> None:
+        signals = self._people.table.signals(evaluated.rows[fired])
+        sure = episodes.confidence(signals)
+        for k in np.flatnonzero(sure >= MIN_CONFIDENCE).tolist():
+            at = int(fired[k])
+            row = int(evaluated.rows[at])
+            alert = self._alert(evaluated, at, service, signals, k, float(sure[k]))
+            opened, open_ = self._slots(i)
+            self._people.table.values[row, opened] = self._people.table.values[row, 0]
+            self._people.table.values[row, open_] = 1
+            evaluated.alerts.setdefault(int(self._people.partition[row]), []).append(alert)
+
+    def _alert(self, evaluated: Evaluated, at: int, service: Service, signals: Signals, k: int, sure: float) -> bytes:
+        row, plan = int(evaluated.rows[at]), self._plan
+        values = self._people.table.values[row]
+        now = int(values[0])
+        latest = int(values[plan.last : plan.trait].max(initial=0))
+        raw, calibrated = evaluated.scores[service.name]
+        alert = episodes.alert(
+            self._people.names[row],
+            service,
+            self.models[service.name],
+            (float(raw[at]), float(calibrated[at])),
+            evaluated.features[at][self._inputs[service.name]],
+            sure,
+            signals.of(k),
+            self._windows,
+            (latest or now, now),
+        )
+        return encode_alert(alert)
+
+    def _slots(self, i: int) -> tuple[int, int]:
+        """Columns of a row that say when its episode of this type last opened, and whether it is open."""
+        return self._plan.episode + 2 * i, self._plan.episode + 2 * i + 1

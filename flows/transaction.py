@@ -1,0 +1,124 @@
+"""Everything that one flush writes, as one transaction a partition."""
+
+from __future__ import annotations
+
+from collections import deque
+
+import msgspec
+import numpy as np
+
+from feature_repo import keys
+from feature_repo.declare import Array
+from flows.entry import Draft, Kind
+from flows.people import People
+from flows.plan import Plan
+from flows.scoring import Evaluated
+from flows.state import Layouts, identity
+from flows.store import Store
+from flows.streams import append
+from flows.writer import Commands, FeatureBytes, hot_states, mset
+
+
+class Written(msgspec.Struct):
+    """Where one partition's feature commands stand among its replies, whose they are, and whether whole before."""
+
+    at: int
+    rows: Array
+    known: Array
+
+
+class Transactions:
+    """Builds the commands of a flush from the table."""
+
+    def __init__(self, plan: Plan, people: People, layouts: Layouts, store: Store, dedup_minutes: int) -> None:
+        self._plan, self._people, self._layouts, self._store = plan, people, layouts, store
+        self._feature_bytes = FeatureBytes(plan.vocabulary)
+        self._horizon = dedup_minutes
+
+    def build(
+        self, evaluated: Evaluated, minutes: dict[int, deque[int]]
+    ) -> tuple[dict[int, Commands], dict[int, Written]]:
+        """(commands, where the features stand in them) by partition; `minutes`: those that have a `seen` key."""
+        commands = {progress.partition: Commands() for progress in evaluated.progress}
+        self._pass_on(evaluated, commands)
+        self._states(evaluated.rows, commands)
+        written = self._features(evaluated, commands)
+        self._slices(commands)
+        for progress in evaluated.progress:
+            into = commands[progress.partition]
+            for alert in evaluated.alerts.get(progress.partition, ()):
+                into.add("XADD", keys.ALERTS, "*", "a", alert)
+            progress.commands(into, minutes[progress.partition], self._horizon)
+        return commands, written
+
+    def _pass_on(self, evaluated: Evaluated, commands: dict[int, Commands]) -> None:
+        """What an identified anonymous person has gathered goes to the user's partition."""
+        people, plan = self._people, self._plan
+        for at in np.flatnonzero(people.relay[evaluated.rows]).tolist():
+            row = int(evaluated.rows[at])
+            values, closed = people.table.values[row], people.table.cold[row]
+            if not (values[plan.today : plan.hot].any() or closed):
+                continue
+            anonymous, _, user = people.names[row].partition(b"\0")
+            partition, entry = self._absorption(anonymous, user, bool(people.muted[row]))
+            hot = self._layouts.head + values[: plan.hot].tobytes()
+            cold = self._layouts.cold(user, closed)
+            into = commands[int(people.partition[row])]
+            fields = ("e", entry, "h", hot, "c", cold)
+            into.add_packed(append(self._store.clock, partition, int(values[0]), *fields))
+            values[1:] = 0
+            people.table.cold[row] = b""
+            people.table.cold_changed[row] = True
+            evaluated.features[at] = people.table.evaluate(np.array([row]))[0]
+
+    def _absorption(self, anonymous: bytes, user: bytes, muted: bool) -> tuple[int, bytes]:
+        uid = identity(self._store, user)
+        draft = Draft()
+        draft.joins.append((draft.add(uid, user, 0, 0), anonymous))  # for the lake: whose history it was
+        return uid % self._store.partitions, draft.encode(0, history=muted, kind=Kind.ABSORB)
+
+    def _states(self, rows: Array, commands: dict[int, Commands]) -> None:
+        table, people = self._people.table, self._people
+        uids = table.index.keys[rows]
+        hot = hot_states(self._layouts.head, uids, table.values[rows, : self._plan.hot])
+        changed = table.cold_changed[rows]
+        table.cold_changed[rows] = False
+        for p, start, end in self._by_partition(rows):
+            commands[p].add_packed(mset(hot[start:end]))
+            cold: list[bytes] = []
+            for at in (start + np.flatnonzero(changed[start:end])).tolist():
+                row = int(rows[at])
+                cold += (keys.COLD + uids[at].tobytes(), self._layouts.cold(people.names[row], table.cold[row]))
+            if cold:
+                commands[p].add("MSET", *cold)
+
+    def _features(self, evaluated: Evaluated, commands: dict[int, Commands]) -> dict[int, Written]:
+        people, rows, values = self._people, evaluated.rows, evaluated.features
+        known = ~np.isnan(people.written[rows, 0])
+        changed = people.written[rows] != values
+        people.written[rows] = values
+        names = [people.names[row].partition(b"\0")[0] for row in rows.tolist()]
+        built = self._feature_bytes.commands(names, people.table.now(rows), values, changed)
+        written = {}
+        for p, start, end in self._by_partition(rows):
+            written[p] = Written(commands[p].count, rows[start:end], known[start:end])
+            commands[p].add_packed(b"".join(built[start:end]), end - start)
+        return written
+
+    def _by_partition(self, rows: Array) -> list[tuple[int, int, int]]:
+        """(partition, start, end) of each partition's part of rows that are sorted by partition."""
+        if not len(rows):
+            return []
+        partition = self._people.partition[rows]
+        cuts = (np.flatnonzero(partition[1:] != partition[:-1]) + 1).tolist()
+        starts, ends = [0, *cuts], [*cuts, len(rows)]
+        return list(zip(partition[starts].tolist(), starts, ends, strict=True))
+
+    def _slices(self, commands: dict[int, Commands]) -> None:
+        """Each new person gets a minute of the day at which they are refreshed."""
+        created, self._people.created = self._people.created, []
+        for rows in created:
+            for row, uid in zip(rows.tolist(), self._people.table.index.keys[rows], strict=True):
+                p = int(self._people.partition[row])
+                minute = int(uid) // self._store.partitions % 1440
+                commands[p].add("SADD", keys.slice_of(p, minute), int(uid.view(np.int64)))
