@@ -39,7 +39,7 @@ class Person:
         """Reads all anew. Raises Turned (404: nobody of that name) or Closed."""
         told = self._door.json(f"{self._path}/features")
         self.features, self.at = told["features"], told["at"] or "never"
-        self.signals = self._door.json(f"{self._path}/signals")["signals"]
+        self.signals = self._door.json(f"{self._path}/signals?events=0")["signals"]
         self.scores = self._door.json(f"{self._path}/scores")["scores"]
         self._note(now)
 
