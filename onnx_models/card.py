@@ -71,7 +71,7 @@ def card(metadata: Metadata) -> str:
             "",
             *_table(m.metrics),
             "",
-            "AUC, Brier score and average precision are over rows at scoring instants; alerts are counted in",
+            "AUC, average precision and Brier score are over rows at scoring instants; alerts are counted in",
             "episodes: a person's alert counts once in a cool-down. `best reachable` sees the simulation's hidden",
             "state, which no model can.",
             "",

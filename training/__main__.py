@@ -13,6 +13,7 @@ from onnx_models import registry
 from onnx_models.card import METADATA, decode
 from training.asked import backfill
 from training.catalogue import MODELS
+from training.dataset import TooFew
 from training.past import NotReadable
 from training.report import together
 from training.study import Sizes
@@ -23,7 +24,7 @@ def main() -> int:
     given = _arguments().parse_args()
     try:
         return int(given.run(given))
-    except (UnknownModel, NotReadable, registry.ModelError) as error:
+    except (UnknownModel, NotReadable, TooFew, registry.ModelError) as error:
         print(error, file=sys.stderr)
         return 2
 

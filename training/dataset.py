@@ -19,6 +19,10 @@ class Span(msgspec.Struct, frozen=True):
     until: int
 
 
+class TooFew(ValueError):
+    """Too few people to learn from, or to judge by."""
+
+
 class Rows(msgspec.Struct, frozen=True):
     """`person`, `at` (ms since 1970): (n,); `features`: float32 (n, features), as the models take them."""
 
@@ -30,7 +34,7 @@ class Rows(msgspec.Struct, frozen=True):
         return len(self.person)
 
 
-def rows(plan: Plan, of: Stream, span: Span, people: Array, share: float, rng: np.random.Generator) -> Rows:  # noqa: PLR0913, PLR0917
+def rows(plan: Plan, of: Stream, span: Span, people: Array, share: float, rng: np.random.Generator) -> Rows:
     """A share of these people's scoring instants within a span, with their features. Sorted by person, then time."""
     person, at = instants(of, span, people)
     kept = rng.random(len(at)) < share

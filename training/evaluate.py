@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import msgspec
 import numpy as np
-from sklearn.metrics import average_precision_score, brier_score_loss, roc_auc_score
+from sklearn.metrics import average_precision_score, roc_auc_score
 
 from flows.alert import MIN_CONFIDENCE
 from flows.episodes import closes, fires
@@ -13,11 +13,11 @@ from training.records import DAY
 
 
 def row_metrics(label: Array, score: Array) -> dict[str, float]:
-    """Over rows at scoring instants; `brier` only says something of probabilities."""
-    found = {"AUC": roc_auc_score(label, score), "average precision": average_precision_score(label, score)}
-    if score.min() >= 0 and score.max() <= 1:
-        found["Brier"] = brier_score_loss(label, score)
-    return {name: float(value) for name, value in found.items()}
+    """How well scores rank rows at scoring instants."""
+    return {
+        "AUC": float(roc_auc_score(label, score)),
+        "average precision": float(average_precision_score(label, score)),
+    }
 
 
 class Scored(msgspec.Struct, frozen=True):

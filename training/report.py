@@ -44,6 +44,8 @@ def make(training: Training, outcome: str, inputs: Array, study: Study) -> Made:
         for where, sample in study.judged.items()
         for name, scorer in scorers.items()
     }
+    for where, sample in study.judged.items():
+        metrics[f"{where}, ours"]["Brier"] = _brier(training, outcome, sample, scorers["ours"](sample))
     return Made(fitted, cuts["ours"], metrics)
 
 
@@ -66,10 +68,11 @@ def _threshold(training: Training, of: Sample, scorer: Scorer, least: float) -> 
 
 def _judge(training: Training, outcome: str, of: Sample, score: Array, cut: float) -> dict[str, float]:
     label = of.label(outcome, training.horizon_days)
-    return {
-        **evaluate.row_metrics(label, score),
-        **evaluate.alert_metrics(of.scored(score), label, cut),
-    }
+    return evaluate.row_metrics(label, score) | evaluate.alert_metrics(of.scored(score), label, cut)
+
+
+def _brier(training: Training, outcome: str, of: Sample, score: Array) -> float:
+    return float(np.mean((score - of.label(outcome, training.horizon_days)) ** 2))
 
 
 def together(metrics: list[dict[str, dict[str, float]]]) -> dict[str, dict[str, float]]:

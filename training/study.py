@@ -12,7 +12,7 @@ import numpy as np
 from feature_repo.vocabulary import Vocabulary
 from flows.plan import Plan
 from training.backfill import Stream, stream
-from training.dataset import Rows, Span, label, rows
+from training.dataset import Rows, Span, TooFew, label, rows
 from training.evaluate import Scored
 from training.people import YEAR, Array
 from training.records import DAY
@@ -50,7 +50,10 @@ class Sample(msgspec.Struct, frozen=True):
         return Scored(self.rows.person, self.rows.at, score, self.active)
 
     def label(self, outcome: str, horizon_days: int) -> Array:
-        return label(self.vocabulary, self.stream, outcome, self.rows, horizon_days)
+        found = label(self.vocabulary, self.stream, outcome, self.rows, horizon_days)
+        if found.all() or not found.any():
+            raise TooFew(f"{outcome}: expected some of {len(found)} rows with it and some without; take more people")
+        return found
 
     def best(self, outcome: str, horizon_days: int) -> Array:
         return self.history.best(self.rows.person, self.rows.at, outcome, horizon_days)

@@ -173,3 +173,12 @@ def test_shipped_models(service: Service) -> None:
     assert model.threshold >= 0.5
     assert "Not for decisions about real ones" in (model.directory / card.CARD).read_text()
     assert sum(file.stat().st_size for file in model.directory.iterdir()) < 1_000_000
+
+
+@pytest.mark.parametrize("service", [s for s in SERVICES if s.alert], ids=lambda s: s.name)
+def test_shipped_models_rank_between_their_rule_and_the_best(service: Service) -> None:
+    """Later, on unseen people and in a second world each ranks better than its rule; none beats the hidden state."""
+    metrics = newest(service.name).metadata.metrics
+    for where in ("later time", "unseen people", "second world"):
+        best, ours, rule = (metrics[f"{where}, {who}"]["AUC"] for who in ("best reachable", "ours", "rule"))
+        assert rule < ours < best
