@@ -25,6 +25,7 @@ from serving.connection import Connection, dial
 log = logging.getLogger("telltale.append")
 
 GROUP_BYTES = 4 << 20  # of raw JSON in one append, so that no caller waits long for the others'
+AHEAD = 2  # appends under way: the next is on its way while the store syncs the one before
 WAITING_BYTES = 64 << 20  # of raw JSON not yet stored; beyond it callers are told to come back
 BACK_OFF = (0.05, 1.0)  # seconds between attempts to reconnect: first, at most
 
@@ -147,24 +148,18 @@ class Appender:
                 connected.set()
                 pause = BACK_OFF[0]
                 await self._commit_all(connection)
-            except StoreError as error:
-                self._fail(f"the store is not reachable: {error}")
+            except* StoreError as errors:
+                self._fail(f"the store is not reachable: {errors.exceptions[0]}")
             connected.set()
             await asyncio.sleep(pause)
             pause = min(2 * pause, most)
 
     async def _connect(self) -> Connection:
         connection = await dial(self._settings)
-        commands = (
-            pack("HSET", keys.VOCABULARIES, self._fingerprint, self._codebook),
-            pack("SCRIPT", "LOAD", APPEND_AT),
-        )
-        replies = await connection.call(commands)
-        for reply in replies:
-            if isinstance(reply, Refused):
-                connection.close()
-                raise reply
-        self._script = replies[1]
+        (reply,) = await connection.call([pack("HSET", keys.VOCABULARIES, self._fingerprint, self._codebook)])
+        if isinstance(reply, Refused):
+            connection.close()
+            raise reply
         self._refusal = ""
         return connection
 
@@ -178,19 +173,25 @@ class Appender:
             group.finish(Unavailable(why))
 
     async def _commit_all(self, connection: Connection) -> None:
-        while True:
-            await self._wake.wait()
-            await asyncio.sleep(0)  # requests that came in the same turn of the loop share the append
-            self._wake.clear()
-            while self._groups and self._groups[0].waiting:
-                await self._commit(connection, self._groups.popleft())
+        free = asyncio.Semaphore(AHEAD)
+        async with asyncio.TaskGroup() as commits:
+            while True:
+                await self._wake.wait()
+                await asyncio.sleep(0)  # requests that came in the same turn of the loop share the append
+                await free.acquire()
+                if self._groups and self._groups[0].waiting:
+                    group = self._groups.popleft()
+                    commits.create_task(self._commit(connection, group)).add_done_callback(lambda _: free.release())
+                else:
+                    free.release()
+                    self._wake.clear()
 
     async def _commit(self, connection: Connection, group: Group) -> None:
         commands = [b"*1\r\n$5\r\nMULTI\r\n", *self._entries(group), *_unknown(group), b"*1\r\n$4\r\nEXEC\r\n"]
         try:
             answer = (await connection.call(commands))[-1]
-        except StoreError as error:
-            group.finish(Unavailable(f"the store went away before it answered: {error}"))
+        except (StoreError, asyncio.CancelledError) as error:
+            group.finish(Unavailable(f"the store went away before it answered {error}".strip()))
             raise
         finally:
             self._waiting_bytes -= group.size
@@ -213,12 +214,13 @@ class Appender:
 
     def _append_log(self, partition: int, draft: Draft, fields: tuple[bytes, bytes], accepted: int) -> Iterable[bytes]:
         ms = max(*draft.ts, self._last.get(partition, 0))
+        self._last[partition] = ms
         names = keys.log(partition), keys.counts(partition)
         yield pack("EVAL", APPEND_AT, 2, *names, ms, *fields, accepted)
 
     def _note(self, group: Group, ids: list[bytes]) -> None:
         for (partition, _), entry_id in zip(group.drafts, ids, strict=False):
-            self._last[partition] = int(entry_id.partition(b"-")[0])
+            self._last[partition] = max(self._last[partition], int(entry_id.partition(b"-")[0]))
 
     async def _watch_memory(self) -> None:
         """Asks once a second whether there is less room than ingest must leave to the engine."""

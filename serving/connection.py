@@ -22,6 +22,7 @@ class Connection:
 
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, timeout: float) -> None:
         self._reader, self._writer, self._timeout = reader, writer, timeout
+        self._turn = asyncio.Lock()  # whose replies are read: in the order in which commands were sent
         self._replies = hiredis.Reader(protocolError=Lost, replyError=Refused, notEnoughData=_NOTHING)
 
     async def call(self, commands: Sequence[bytes]) -> list[Any]:
@@ -29,7 +30,8 @@ class Connection:
         try:
             async with asyncio.timeout(self._timeout):
                 self._writer.write(b"".join(commands))
-                return [await self.reply() for _ in commands]
+                async with self._turn:
+                    return [await self.reply() for _ in commands]
         except TimeoutError:
             self.close()
             raise Lost(f"the store did not answer within {self._timeout:g} s") from None

@@ -330,6 +330,22 @@ def test_an_id_that_somebody_else_put_ahead_is_honoured(past_api: Live, past_log
     assert past_log.accepted() == before + 1
 
 
+def test_on_event_time_requests_may_come_in_any_order(past_api: Live, past_log: Log) -> None:
+    """Together and shuffled: each is stored and counted once, and no entry is dated before its events."""
+    before, minutes = past_log.accepted(), [i * 37 % 300 for i in range(300)]
+
+    def send(minute: int) -> int:
+        stamp = f"2025-04-01T{minute // 60:02}:{minute % 60:02}:00Z"
+        return past_api.post("/v1/track", track(f"shuffled-{minute}", timestamp=stamp)).status
+
+    with ThreadPoolExecutor(30) as pool:
+        assert set(pool.map(send, minutes)) == {200}
+    events = past_log.events("shuffled")
+    assert sorted(e.name for e in events) == sorted(f"main/shuffled-{m}" for m in minutes)
+    assert past_log.accepted() == before + 300
+    assert all(e.ts <= e.ms for e in events)
+
+
 def test_a_store_on_event_time_wants_the_time_told(past_api: Live) -> None:
     answer = past_api.post("/v1/track", track("untimed"))
     assert (answer.status, answer.json["field"]) == (400, "timestamp")
