@@ -1,0 +1,299 @@
+"""kill -9 of API, engine and store while calls of every kind come in: all 45 features against the full oracle.
+
+On the wall clock, with an engine that has to evict, and no lake: so the log stays whole and tells what was stored
+in which order. `KILLS=200 make faults` goes on for longer.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import subprocess
+import sys
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import ExitStack, closing, suppress
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any, cast
+
+import msgspec
+import pytest
+import redis
+
+from feature_repo import keys
+from feature_repo.settings import Settings
+from flows import episodes
+from flows.alert import decode as decode_alert
+from flows.embedded import Embedded, embedded
+from flows.entry import Kind, decode, unpack_raw
+from flows.plan import Plan
+from flows.state import read_user
+from flows.store import connect, create, open_store
+from serving.client import Closed, Door, Turned
+from serving.supervisor import environment
+from tests.flows import streams_made as made
+from tests.flows.both_sides import VOCABULARY
+from tests.flows.made_models import logistic
+from tests.flows.oracle import IDENTIFY, Oracle, unlike
+
+KILLS = int(os.environ.get("KILLS", "12"))
+USERS, ANONYMOUS, WRITERS, BATCH = 60, 6, 2, 8
+PLAN = Plan(VOCABULARY)
+KEY, ORGANISATION = "key-of-the-test", "org"
+SELL = next(s for s in VOCABULARY.services if s.name == "likely_to_sell")
+CHECK = VOCABULARY.event["property_value_check"]
+NAMED = [e for e in VOCABULARY.events if e.role != "outcome"] + [CHECK] * 6
+CHECKS = 8  # value checks within 30 days that make the model fire
+
+
+class Processes:
+    """Store, API and engine: each is started again when it was killed, and only then."""
+
+    def __init__(self, settings: Settings, server: Embedded) -> None:
+        self.settings, self.server = settings, server
+        self.commands = {name: [sys.executable, "-m", name] for name in ("serving.app", "flows.alerting")}
+        self.running = {name: self._start(name) for name in self.commands}
+        self.killed: Counter[str] = Counter()
+
+    def kill(self, victim: str) -> None:
+        process = self.server.process if victim == "store" else self.running[victim]
+        assert process is not None
+        assert process.poll() is None, f"{victim} ended by itself: {process.returncode}"
+        process.kill()
+        process.wait()
+        self.killed[victim] += 1
+
+    def revive(self, victim: str) -> None:
+        if victim == "store":
+            self.server.restart()
+        else:
+            self.running[victim] = self._start(victim)
+
+    def close(self) -> None:
+        for process in self.running.values():
+            process.terminate()
+        for process in self.running.values():
+            process.wait(10)
+
+    def _start(self, name: str) -> subprocess.Popen[bytes]:
+        with (self.settings.home / "logs" / f"{name}.log").open("ab") as log:
+            return subprocess.Popen(self.commands[name], env=environment(self.settings), stderr=log)
+
+
+class Writer(threading.Thread):
+    """Posts batches of calls until told to end, each until it is acknowledged; now and then one again."""
+
+    def __init__(self, settings: Settings, number: int, ending: threading.Event) -> None:
+        super().__init__(daemon=True)
+        self.door, self.ending, self.number = Door(settings, KEY), ending, number
+        self.dice = random.Random(number)
+        self.acknowledged: list[str] = []
+
+    def run(self) -> None:
+        batch: list[dict[str, Any]] = []
+        while not self.ending.is_set():
+            if not batch or self.dice.random() < 0.9:
+                batch = [self.call(f"{self.number}-{len(self.acknowledged)}-{i}") for i in range(BATCH)]
+            self.post(batch)
+            self.acknowledged += [call["messageId"] for call in batch]
+        self.door.close()
+
+    def post(self, batch: list[dict[str, Any]]) -> None:
+        body, deadline = msgspec.json.encode({"batch": batch}), time.monotonic() + 60
+        while True:
+            with suppress(Closed, Turned):
+                assert msgspec.json.decode(self.door.post("/v1/batch", body, {}))["rejected"] == []
+                return
+            assert time.monotonic() < deadline, "the door stayed away for a minute"
+            time.sleep(0.05)
+
+    def call(self, message: str) -> dict[str, Any]:
+        late = self.dice.choice([3_600, 40 * 86_400, 95 * 86_400]) * self.dice.random()
+        common = {"messageId": message, "timestamp": (datetime.now(UTC) - timedelta(seconds=late)).isoformat()}
+        match self.dice.choices(["track", "anonymous", "identify", "join", "page"], [70, 12, 12, 3, 3])[0]:
+            case "track":
+                return common | self.who() | self.track(self.dice.choice(NAMED).segment[0])
+            case "anonymous":
+                return common | {"anonymousId": f"a{self.dice.randrange(ANONYMOUS)}"} | self.track("Document Viewed")
+            case "identify":
+                return common | self.who() | {"type": "identify", "traits": self.traits()}
+            case "join":
+                n = self.dice.randrange(ANONYMOUS)
+                return common | {"type": "identify", "anonymousId": f"a{n}", "userId": f"u{n}"}
+            case _:
+                return common | self.who() | {"type": "page", "name": "Home"}
+
+    def who(self) -> dict[str, Any]:
+        return {"userId": f"u{min(int(self.dice.expovariate(0.1)), USERS - 1)}"}
+
+    def track(self, name: str) -> dict[str, Any]:
+        properties = {
+            "topic": self.dice.choice(["refinance", "news"]),
+            "field": self.dice.choice(["address", "job", "marital_status"]),
+            "minutes": round(self.dice.uniform(0, 90), 3),
+        }
+        return {"type": "track", "event": name if self.dice.random() < 0.95 else "Hat Worn", "properties": properties}
+
+    def traits(self) -> dict[str, Any]:
+        value = float(self.dice.randrange(1, 9))
+        told = {
+            "property_count": value,
+            "property_value": value * 100_000,
+            "mortgage_balance": value * 50_000,
+            "home_purchase_date": f"20{int(value):02}-05-17",
+            "address": f"{value:.0f} Main Street",
+        }
+        return dict(self.dice.sample(sorted(told.items()), 2))
+
+
+@pytest.fixture
+def processes(tmp_path: Path, free_port: int) -> Iterator[Processes]:
+    """The three of them, and one model, which fires from CHECKS value checks on."""
+    logistic(tmp_path / "models", SELL, "value_check_count_30d", slope=1.0, middle=CHECKS - 1, threshold=0.7)
+    settings = Settings(
+        home=tmp_path, port=free_port, partitions=4, cache_users=24, models=str(tmp_path / "models")
+    )  # fmt: skip
+    with ExitStack() as stack:
+        server = embedded(tmp_path)
+        stack.callback(server.stop)
+        with closing(connect(settings)) as client:
+            create(client, settings)
+            client.hset(keys.KEYS, KEY, ORGANISATION)
+        yield stack.enter_context(closing(Processes(settings, server)))
+
+
+def test_every_feature_survives_kills(processes: Processes) -> None:
+    """Nothing acknowledged is lost, nothing counts twice, nobody is alerted on twice, and all 45 features are right."""
+    ending = threading.Event()
+    writers = [Writer(processes.settings, number, ending) for number in range(WRITERS)]
+    for writer in writers:
+        writer.start()
+    _kill_in_a_loop(processes, writers)
+    ending.set()
+    for writer in writers:
+        writer.join(90)
+    assert not any(writer.is_alive() for writer in writers)
+    with closing(connect(processes.settings)) as client:
+        _until_counted(client)
+        oracle, stored = _judged(client)
+        acknowledged = {message for writer in writers for message in writer.acknowledged}
+        assert acknowledged <= stored
+        counts = made.counts(client, open_store(client))
+        assert counts.pop("accepted") == sum(counts.values())
+        assert counts == {name: n for name, n in oracle.outcomes.items() if n}
+        assert _wrong(client, oracle) == {}
+        _check_alerts(client, oracle)
+    print(f"killed {dict(processes.killed)}; {counts}")
+
+
+def _kill_in_a_loop(processes: Processes, writers: list[Writer]) -> None:
+    """Random victims at random moments, also while they start; the store is away for a while."""
+    dice = random.Random(KILLS)
+    while processes.killed.total() < KILLS:
+        if dice.random() < 0.7:
+            _let_something_through(writers)
+        time.sleep(dice.expovariate(4.0))
+        victims = dice.sample(["store", *processes.commands], dice.choice([1, 1, 2]))
+        for victim in victims:
+            processes.kill(victim)
+        time.sleep(dice.random() / 2)
+        for victim in victims:
+            processes.revive(victim)
+    _let_something_through(writers)
+
+
+def _let_something_through(writers: list[Writer]) -> None:
+    enough = sum(len(writer.acknowledged) for writer in writers) + 100
+    deadline = time.monotonic() + 30
+    while sum(len(writer.acknowledged) for writer in writers) < enough:
+        assert time.monotonic() < deadline, "the door stayed away"
+        time.sleep(0.01)
+
+
+def _until_counted(client: redis.Redis) -> None:
+    deadline = time.monotonic() + 60
+    store, quiet = open_store(client), 0
+    while quiet < 3:  # what an anonymous person passes on is appended by the write that ends the wait for them
+        ends = [cast(dict[str, bytes], client.xinfo_stream(keys.log(p)))["last-generated-id"] for p in range(4)]
+        there = ends == [client.get(keys.position(p)) for p in range(store.partitions)]
+        quiet = quiet + 1 if there else 0
+        assert time.monotonic() < deadline, "the engine did not come to the end of the log"
+        time.sleep(0.05)
+
+
+def _judged(client: redis.Redis) -> tuple[Oracle, set[str]]:
+    """An oracle that was told the log, from its raw JSON; and all message ids in it."""
+    oracle, stored = Oracle(), set[str]()
+    joins: dict[str, str] = {}
+    for p in range(4):
+        for id_, fields in cast(list[tuple[bytes, dict[bytes, bytes]]], client.xrange(keys.log(p))):
+            if decode(fields[b"e"]).kind == Kind.EVENTS:
+                for call in (msgspec.json.decode(raw) for raw in unpack_raw(fields[b"r"]) if raw):
+                    stored.add(call["messageId"])
+                    _tell(oracle, int(id_.partition(b"-")[0]), call)
+                    if "anonymousId" in call and "userId" in call:
+                        joins[f"anon:{call['anonymousId']}"] = call["userId"]
+    for anonymous, user in joins.items():
+        if anonymous in oracle.people:
+            oracle.person(user).absorb(oracle.people.pop(anonymous), 0)
+    return oracle, stored
+
+
+def _tell(oracle: Oracle, now: int, call: dict[str, Any]) -> None:
+    user = call.get("userId") or f"anon:{call['anonymousId']}"
+    ts = int(datetime.fromisoformat(call["timestamp"]).timestamp() * 1000)
+    event, tag, value, traits = IDENTIFY, None, 0, []
+    if call["type"] == "track":
+        known = VOCABULARY.named(call["event"])
+        if known is None:
+            oracle.receive(user, now, ts, None, message=call["messageId"])
+            return
+        tagged = call["properties"].get(known.tag) if known.tag else None
+        event, tag = known.name, tagged if tagged in known.tags else None
+        value = round(call["properties"].get(known.value, 0) * 1000) if known.value else 0
+    elif call["type"] == "identify":
+        traits = [(name, _trait(value)) for name, value in call.get("traits", {}).items()]
+    oracle.receive(user, now, ts, event, message=call["messageId"], tag=tag, value=value, traits=traits)
+
+
+def _trait(value: float | str) -> float:
+    """Dates as ms; of a text only equality counts."""
+    if isinstance(value, str):
+        with suppress(ValueError):
+            return datetime.fromisoformat(value).replace(tzinfo=UTC).timestamp() * 1000
+        return int.from_bytes(value.encode(), "little")
+    return value
+
+
+def _wrong(client: redis.Redis, oracle: Oracle) -> dict[str, Any]:
+    found = {}
+    for user, person in oracle.people.items():
+        at = made.feature_time(client, VOCABULARY, user)
+        assert at >= person.now, user
+        person.pass_time(at)
+        if off := unlike(made.features(client, VOCABULARY, user), person.features()):
+            found[user] = off
+    return found
+
+
+def _check_alerts(client: redis.Redis, oracle: Oracle) -> None:
+    """One for everybody whose value checks make the model fire, on evidence: within minutes no episode ends."""
+    entries = cast(list[tuple[bytes, dict[bytes, bytes]]], client.xrange(keys.ALERTS))
+    alerted = [decode_alert(fields[b"a"]).user for _, fields in entries]
+    now, before = (_checking(oracle, days) for days in (30, 31))  # midnight may have passed
+    assert alerted
+    assert len(alerted) == len(set(alerted))
+    assert set(alerted) <= before
+    assert {user for user in now if _confident(client, user)} <= set(alerted)
+
+
+def _checking(oracle: Oracle, days: int) -> set[str]:
+    return {user for user, person in oracle.people.items() if person.count(CHECK.name, days) >= CHECKS}
+
+
+def _confident(client: redis.Redis, user: str) -> bool:
+    state = read_user(client, open_store(client), PLAN, f"{ORGANISATION}/{user}")
+    return state is not None and episodes.confident(state.signals)
