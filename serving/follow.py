@@ -113,7 +113,7 @@ def _scores(person: Person, now: float) -> Table:
     table = Table("model", "score", "threshold", "reasons", box=None, header_style="dim")
     for score in person.scores:
         reasons = "\n".join(reason["says"] for reason in score["reasons"])
-        style = person.style(f"score {score['model']}", now)
+        style = "bold red" if score["score"] >= score["threshold"] else person.style(f"score {score['model']}", now)
         table.add_row(score["model"], f"{score['score']:.3f}", f"{score['threshold']:.3f}", reasons, style=style)
     return table
 
