@@ -43,12 +43,16 @@ alerts = sa.Table(
     sa.Column("stored_at", sa.BigInteger, nullable=False),
     sa.Column("reasons", sa.Text, nullable=False),
     sa.Index("alerts_by_organisation", "organisation", "seq"),
-    sa.Index("alerts_by_type", "organisation", "type", "seq"),
-    sa.Index("alerts_by_priority", "organisation", "priority", "seq"),
-    sa.Index("alerts_by_user", "organisation", "user", "seq"),
-    sa.Index("alerts_by_time", "organisation", "scored_at"),
-    sqlite_autoincrement=True,  # a number is never given twice, so a cursor never goes stale
+    # In the order of the list; what stands after `seq` is tested without fetching the row.
+    sa.Index("alerts_by_time", "organisation", "scored_at", "seq", "score"),
+    sa.Index("alerts_by_type", "organisation", "type", "scored_at", "seq", "priority", "score"),
+    sa.Index("alerts_by_priority", "organisation", "priority", "scored_at", "seq", "score"),
+    sa.Index("alerts_by_user", "organisation", "user", "scored_at", "seq"),
+    sqlite_autoincrement=True,  # a number is never given twice, so a stream resumes without a mix-up
 )
+
+
+Place = tuple[int, int]  # in the list: `scored_at`, `seq`
 
 
 class Filter(msgspec.Struct, frozen=True, kw_only=True):
@@ -68,6 +72,10 @@ class Stored(msgspec.Struct, frozen=True):
 
     seq: int
     alert: Alert
+
+    @property
+    def place(self) -> Place:
+        return self.alert.scored_at, self.seq
 
 
 class AlertStore:
@@ -102,11 +110,12 @@ class AlertStore:
             row = connection.execute(query).mappings().first()
         return _stored(row).alert if row else None
 
-    def newest(self, only: Filter, limit: int, before: int | None = None) -> list[Stored]:
-        """Newest first, at most `limit`, of those with a `seq` below `before`."""
-        bound = () if before is None else (alerts.c.seq < before,)
-        query = sa.select(alerts).where(*_where(only), *bound).order_by(alerts.c.seq.desc()).limit(limit)
-        return self._fetch(query)
+    def newest(self, only: Filter, limit: int, before: Place | None = None) -> list[Stored]:
+        """By `scored_at`, latest first, at most `limit`, of those that come after the place `before`."""
+        place = sa.tuple_(alerts.c.scored_at, alerts.c.seq)
+        bound = () if before is None else (place < before,)
+        latest_first = alerts.c.scored_at.desc(), alerts.c.seq.desc()
+        return self._fetch(sa.select(alerts).where(*_where(only), *bound).order_by(*latest_first).limit(limit))
 
     def after(self, only: Filter, seq: int, limit: int) -> list[Stored]:
         """Oldest first, at most `limit`, of those with a higher `seq`."""

@@ -16,7 +16,7 @@ from starlette.routing import Route
 
 from feature_repo.settings import Settings
 from flows.alert import Alert, Priority
-from flows.alert_store import Filter
+from flows.alert_store import Filter, Place
 from serving import api
 from serving.alert_feed import Feed, Shelf, frames
 from serving.errors import ApiError, json_response
@@ -28,7 +28,7 @@ USUAL = 50
 
 
 class AlertPage(msgspec.Struct):
-    """Alerts, newest first. `next`: the cursor of the next page; null on the last. Times are ms since 1970."""
+    """Alerts, latest scored first. `next`: cursor of the next page; null on the last. Times are ms since 1970."""
 
     alerts: list[Alert]
     next: str | None
@@ -59,7 +59,7 @@ async def listed(request: Request) -> Response:
     given = asked(request, LIST_READERS)
     only, before, limit = _filter(request, given), given.get("cursor"), given.get("limit", USUAL)
     found = await _alerts(request).shelf.ask(lambda store: store.newest(only, limit + 1, before))
-    more = str(found[limit - 1].seq) if len(found) > limit else None
+    more = "{}-{}".format(*found[limit - 1].place) if len(found) > limit else None
     return json_response(AlertPage([s.alert for s in found[:limit]], more))
 
 
@@ -90,6 +90,14 @@ FILTERS = {
 SPAN = {"since": "scored then or later: ISO 8601, or ms since 1970", "until": "scored before that"}
 
 
+def _place(text: str) -> Place:
+    """A cursor, as `next` gave it."""
+    try:
+        return msgspec.convert(text.split("-"), tuple[WHOLE, WHOLE], strict=False)
+    except msgspec.ValidationError:
+        raise ValueError("expected what `next` gave") from None
+
+
 FILTER_READERS: dict[str, Reader] = {
     "type": str,
     "user": str,
@@ -101,7 +109,7 @@ LIST_READERS: dict[str, Reader] = {
     "since": moment,
     "until": moment,
     "limit": between(1, MOST),
-    "cursor": value(WHOLE, "what `next` gave"),
+    "cursor": _place,
 }
 STREAM_READERS: dict[str, Reader] = {**FILTER_READERS, "after": whole}
 

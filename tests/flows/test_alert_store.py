@@ -86,14 +86,16 @@ def test_another_organisation_does_not_see_it(store: AlertStore) -> None:
 
 
 def test_pages_show_each_once_while_new_ones_arrive(store: AlertStore) -> None:
-    """Walking down by `before` meets each alert that was there once, however many are added."""
-    store.insert([alert(n) for n in range(10)])
-    seen, before = [], None
+    """Walking down by `before` meets each alert that was there once, in the order of time, whatever is added where."""
+    times = [5, 9, 9, 9, 1, 3, 7, 9, 2, 5]
+    store.insert([alert(n, scored_at=at) for n, at in enumerate(times)])
+    seen: list[str] = []
+    before = None
     while page := store.newest(Filter(), 3, before):
         seen += [s.alert.user for s in page]
-        before = page[-1].seq
-        store.insert([alert(100 + len(seen))])
-    assert seen == [f"u{n}" for n in reversed(range(10))]
+        before = page[-1].place
+        store.insert([alert(100 + len(seen), scored_at=9), alert(200 + len(seen), scored_at=10)])
+    assert seen == ["u7", "u3", "u2", "u1", "u6", "u9", "u0", "u5", "u8", "u4"]
 
 
 def test_following_meets_each_in_order(store: AlertStore) -> None:
@@ -134,14 +136,15 @@ def test_two_writers_at_once_store_each_once(store: AlertStore) -> None:
     assert sorted(found(store)) == sorted(f"u{n}" for n in range(30))
 
 
-@pytest.mark.parametrize("index", ["organisation", "type", "priority", "user"])
-def test_listing_walks_an_index(store: AlertStore, index: str) -> None:
+@pytest.mark.parametrize("by", ["time", "type", "priority", "user"])
+def test_listing_walks_an_index(store: AlertStore, by: str) -> None:
     """Each equality filter is answered from its index in order: nothing is sorted, whatever the table's size."""
-    columns = " AND ".join(f'"{c}" = 1' for c in dict.fromkeys(("organisation", index)))
-    query = f"EXPLAIN QUERY PLAN SELECT * FROM alerts WHERE {columns} AND seq < 9 ORDER BY seq DESC LIMIT 5"
+    equal = 'organisation = "a"' + (f' AND "{by}" = "b"' if by != "time" else "")
+    rest = "(scored_at, seq) < (9, 9) AND scored_at >= 3 ORDER BY scored_at DESC, seq DESC LIMIT 5"
     with store.engine.connect() as connection:
-        plan = " ".join(row[3] for row in connection.exec_driver_sql(query))
-    assert f"alerts_by_{index}" in plan
+        rows = connection.exec_driver_sql(f"EXPLAIN QUERY PLAN SELECT * FROM alerts WHERE {equal} AND {rest}")
+        plan = " ".join(row[3] for row in rows)
+    assert f"alerts_by_{by} " in plan
     assert "TEMP B-TREE" not in plan
 
 
