@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+
 import msgspec
 import numpy as np
 
@@ -12,6 +14,7 @@ from training.people import Array
 from training.simulate import History
 from training.world import TAGS, TEXT_TRAITS, TRAITS, TYPES
 
+Read = Callable[[Table, Array], Array]  # (table, distinct rows (n,)) -> (n, columns)
 CHUNK = 2000  # people worked at once: their rows stay in the processor's cache
 
 
@@ -80,12 +83,19 @@ def features(plan: Plan, of: Stream, person: Array, at: Array) -> Array:
     person, at: (n,) in any order -> float64 (n, features). Instants of one person are worked one after
     another, those of different people at once.
     """
-    out = np.empty((len(person), len(plan.vocabulary.features)))
+    return worked(plan, of, person, at, Table.evaluate)
+
+
+def worked(plan: Plan, of: Stream, person: Array, at: Array, read: Read) -> Array:
+    """What `read` finds in the table of each person as of each instant: (n, columns)."""
+    out = read(Table(plan, 1), np.zeros(0, np.int64))
+    out = np.empty((len(person), out.shape[1]))
     rows = _by_chunk(person, of.people)
     events, traits = _by_chunk(of.person, of.people), _by_chunk(of.trait_person, of.people)
     for mine, these, told in zip(rows, events, traits, strict=True):
         if len(mine):
-            out[mine] = _Chunk(plan, of, these, told).features(person[mine], at[mine])
+            for which, found in _Chunk(plan, of, these, told).work(person[mine], at[mine], read):
+                out[mine[which]] = found
     return out
 
 
@@ -103,7 +113,8 @@ class _Chunk:
         self._row_of = np.full(CHUNK, -1)
         self._of, self._events, self._traits = of, events, traits
 
-    def features(self, person: Array, at: Array) -> Array:
+    def work(self, person: Array, at: Array, read: Read) -> Iterator[tuple[Array, Array]]:
+        """(which instants, what was read), a round after the other."""
         order = np.lexsort((at, person))
         asked = key(person[order], at[order])
         nth = np.arange(len(order)) - np.searchsorted(person[order], person[order])
@@ -112,14 +123,12 @@ class _Chunk:
             asked, person[order], nth, self._of.trait_person[self._traits], self._of.trait_now[self._traits]
         )
         self._row_of = self._table.rows(np.arange(CHUNK, dtype=np.uint64))
-        out = np.empty((len(person), len(self._table.plan.vocabulary.features)))
         for k in range(int(nth.max()) + 1):
             self._apply(self._events[events == k], self._traits[traits == k])
             which = order[nth == k]
             rows = self._row_of[person[which] % CHUNK]
             self._table.touch(rows, at[which])
-            out[which] = self._table.evaluate(rows)
-        return out
+            yield which, read(self._table, rows)
 
     def _rounds(self, asked: Array, person: Array, nth: Array, whose: Array, now: Array) -> Array:
         """Before which of the person's instants each event was logged; -1 = after the last."""

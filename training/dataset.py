@@ -6,8 +6,10 @@ import msgspec
 import numpy as np
 
 from feature_repo.vocabulary import Vocabulary
+from flows.episodes import confidence
 from flows.plan import Plan
-from training.backfill import Stream, features, key
+from flows.windows import Table
+from training.backfill import Stream, key, worked
 from training.people import Array
 from training.records import DAY
 
@@ -24,11 +26,15 @@ class TooFew(ValueError):
 
 
 class Rows(msgspec.Struct, frozen=True):
-    """`person`, `at` (ms since 1970): (n,); `features`: float32 (n, features), as the models take them."""
+    """`person`, `at` (ms since 1970), `sure` (confidence of the signals, 0-1): (n,).
+
+    `features`: float32 (n, features), as the models take them.
+    """
 
     person: Array
     at: Array
     features: Array
+    sure: Array
 
     def __len__(self) -> int:
         return len(self.person)
@@ -39,7 +45,12 @@ def rows(plan: Plan, of: Stream, span: Span, people: Array, share: float, rng: n
     person, at = instants(of, span, people)
     kept = rng.random(len(at)) < share
     person, at = person[kept], at[kept]
-    return Rows(person, at, features(plan, of, person, at).astype(np.float32))
+    found = worked(plan, of, person, at, _features_and_confidence)
+    return Rows(person, at, found[:, :-1].astype(np.float32), found[:, -1])
+
+
+def _features_and_confidence(table: Table, rows: Array) -> Array:
+    return np.column_stack([table.evaluate(rows), confidence(table.signals(rows))])
 
 
 def instants(of: Stream, span: Span, people: Array) -> tuple[Array, Array]:

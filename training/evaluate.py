@@ -21,11 +21,15 @@ def row_metrics(label: Array, score: Array) -> dict[str, float]:
 
 
 class Scored(msgspec.Struct, frozen=True):
-    """Scores (n,) of people at instants (ms), sorted by person, then time; `active`: people who do anything."""
+    """Scores (n,) of people at instants (ms), sorted by person, then time.
+
+    `sure`: confidence of the signals then; `active`: how many people do anything at all.
+    """
 
     person: Array
     at: Array
     score: Array
+    sure: Array
     active: int
 
     def a_year(self, number: float) -> float:
@@ -34,16 +38,14 @@ class Scored(msgspec.Struct, frozen=True):
 
 
 def alerts(of: Scored, threshold: float, cooldown_days: int = 30) -> Array:
-    """Which rows would have opened an alert: (n,) bool. Causal.
-
-    The same `fires` and `closes` as in the stream; only the stream's demand of confident signals is not made here.
-    """
+    """Which rows would have opened an alert, one after another as in the stream, and by its rules: (n,) bool."""
     people = int(of.person.max(initial=0)) + 1
     opened, open_ = np.zeros(people, np.int64), np.zeros(people, np.int64)
     out = np.zeros(len(of.person), bool)
     for rows in _rounds(of, threshold):
         who, score = of.person[rows], of.score[rows]
         fire = fires(score, threshold, opened[who], open_[who], of.at[rows], cooldown_days)
+        fire &= of.sure[rows] >= MIN_CONFIDENCE
         open_[who[closes(score, threshold, open_[who])]] = 0
         opened[who[fire]] = of.at[rows][fire]
         open_[who[fire]] = 1

@@ -47,7 +47,7 @@ class Sample(msgspec.Struct, frozen=True):
     active: int  # people with any activity of their own in the year before the set's end
 
     def scored(self, score: Array) -> Scored:
-        return Scored(self.rows.person, self.rows.at, score, self.active)
+        return Scored(self.rows.person, self.rows.at, score, self.rows.sure, self.active)
 
     def label(self, outcome: str, horizon_days: int) -> Array:
         found = label(self.vocabulary, self.stream, outcome, self.rows, horizon_days)

@@ -90,7 +90,7 @@ def test_label_is_what_happens_within_the_horizon(of: Stream) -> None:
 
 def test_unknown_labels_are_refused(of: Stream) -> None:
     """A row whose horizon is not over has no label: `known` says so, and `label` refuses it."""
-    late = Rows(np.array([0]), np.array([of.end - 89 * DAY]), np.zeros((1, 45), np.float32))
+    late = Rows(np.array([0]), np.array([of.end - 89 * DAY]), np.zeros((1, 45), np.float32), np.ones(1))
     assert not known(of, late.at, 90).any()
     with pytest.raises(ValueError, match="90 days or more before"):
         label(VOCABULARY, of, "home_listed", late, 90)
