@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import secrets
 from contextlib import closing
 from typing import Literal, cast
@@ -57,16 +58,25 @@ def _absent(settings: Settings) -> str:
 
 
 def _parsed(url: str) -> Address:
+    try:
+        return _read_url(url)
+    except ValueError:
+        shown = re.sub(r"//[^/]*@", "//...@", url)  # no password on the screen
+        expected = "redis://[user:password@]host[:port][/number], rediss://... or unix:///path"
+        raise StoreError(f"TELLTALE_REDIS_URL: expected {expected}, not {shown!r}") from None
+
+
+def _read_url(url: str) -> Address:
+    """Raises ValueError."""
     parts = urlsplit(url)
     if parts.scheme == "unix":
         return Address(path=unquote(parts.path), password=unquote(parts.password or ""))
-    database = parts.path.strip("/") or "0"
-    if parts.scheme not in ("redis", "rediss") or not parts.hostname or not database.isdigit():
-        raise StoreError(f"TELLTALE_REDIS_URL: expected redis://[user:password@]host[:port][/number], not {url!r}")
+    if parts.scheme not in {"redis", "rediss"} or not parts.hostname:
+        raise ValueError(url)
     return Address(
         host=parts.hostname,
         port=parts.port or 6379,
-        db=int(database),
+        db=int(parts.path.strip("/") or "0"),
         username=unquote(parts.username or ""),
         password=unquote(parts.password or ""),
         tls=parts.scheme == "rediss",

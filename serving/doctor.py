@@ -75,7 +75,8 @@ def home(settings: Settings) -> Iterator[Finding]:
 def redis(settings: Settings) -> Iterator[Finding]:
     """The store: to be had, durable, created, with a key."""
     try:
-        yield Finding("store", True, settings.redis_url or f"embedded, {program()}")
+        where = f"Redis at {store.address(settings)}" if settings.redis_url else f"embedded, {program()}"
+        yield Finding("store", True, where)
         client = store.connect(settings)
     except store.StoreError as error:
         yield Finding("store", not settings.redis_url and "no store runs" in str(error), str(error))

@@ -112,7 +112,9 @@ def _own_server(settings: Settings) -> Embedded:
 
 def _greeting(ground: Ground) -> list[str]:
     settings = ground.settings
-    where = f"embedded Valkey, port {ground.server.where.port}" if ground.server else settings.redis_url
+    where = (
+        f"embedded Valkey, port {ground.server.where.port}" if ground.server else f"Redis at {store.address(settings)}"
+    )
     return [
         f"API    http://{settings.host}:{settings.port} (its documentation: /docs)",
         f"store  {where}; data and logs in {settings.home}",

@@ -174,11 +174,12 @@ def test_urls_are_understood(url: str, expected: Address) -> None:
     assert store.address(Settings(redis_url=url)) == expected
 
 
-@pytest.mark.parametrize("url", ["http://h", "redis://", "redis://h/name"])
-def test_wrong_urls_are_named(url: str) -> None:
+@pytest.mark.parametrize("url", ["http://u:secret@h", "redis://", "redis://:secret@h/name", "redis://:secret@h:x"])
+def test_wrong_urls_are_named_without_their_password(url: str) -> None:
     """A URL that cannot work is refused with the setting's name."""
-    with pytest.raises(StoreError, match="TELLTALE_REDIS_URL"):
+    with pytest.raises(StoreError, match="TELLTALE_REDIS_URL") as refused:
         store.address(Settings(redis_url=url))
+    assert "secret" not in str(refused.value)
 
 
 def test_a_raw_connection_pipelines_and_raises_typed_errors(client: redis.Redis, valkey: Embedded) -> None:
