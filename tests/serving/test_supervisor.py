@@ -152,6 +152,7 @@ def test_children_end_with_a_killed_supervisor(tmp_path: Path) -> None:
     parent.kill()
     parent.wait()
     until(lambda: not alive(pid))
+    assert not alive(pid)
 
 
 def alive(pid: int) -> bool:
