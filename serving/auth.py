@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import binascii
 import time
@@ -28,11 +29,12 @@ def basic_user(header: bytes) -> str:
 
 
 class Auth:
-    """Looks keys up in the store, and remembers each answer for a second."""
+    """Looks keys up in the store, and remembers each answer for a second. Who asks the same meanwhile shares it."""
 
     def __init__(self, client: Client, clock: Callable[[], float] = time.monotonic) -> None:
         self._client, self._clock = client, clock
         self._by_header: dict[bytes, tuple[float, bytes]] = {}
+        self._asking: dict[bytes, asyncio.Task[bytes]] = {}
 
     def remembered(self, header: bytes) -> bytes | None:
         """The organisation that this header was found to name less than a second ago."""
@@ -45,6 +47,13 @@ class Auth:
             raise unauthorised("a write key is needed: send it as the user name of Basic auth")
         if (known := self.remembered(header)) is not None:
             return known
+        asking = self._asking.get(header)
+        if asking is None:
+            asking = self._asking[header] = asyncio.create_task(self._ask(header))
+            asking.add_done_callback(lambda _: self._asking.pop(header))
+        return await asyncio.shield(asking)
+
+    async def _ask(self, header: bytes) -> bytes:
         organisation = await self.of_key(basic_user(header))
         if len(self._by_header) >= MAX_CACHED:
             self._by_header.clear()
