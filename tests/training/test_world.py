@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ast
+
 import msgspec
 import numpy as np
 import pytest
@@ -9,6 +11,7 @@ from sklearn.metrics import roc_auc_score
 
 from feature_repo.vocabulary import Vocabulary
 from flows.plan import Plan
+from tests.live import ROOT
 from training.backfill import stream
 from training.catalogue import MODELS
 from training.dataset import Rows, Span, label, rows
@@ -37,6 +40,23 @@ def sampled(history: History) -> Rows:
 def labels(history: History, sampled: Rows) -> dict[str, np.ndarray]:
     of = stream(history, VOCABULARY)
     return {outcome: label(VOCABULARY, of, outcome, sampled, HORIZON) for outcome in OUTCOMES}
+
+
+def test_no_code_shared_with_the_features() -> None:
+    """The modules that make a world import nothing but each other, numpy and msgspec."""
+    room = ROOT / "training"
+    todo, seen = {"simulate"}, set()
+    while todo:
+        name = todo.pop()
+        seen.add(name)
+        tree = ast.parse((room / f"{name}.py").read_text())
+        modules = {node.module or "" for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
+        names = {alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names}
+        rooms = [n for n in ast.walk(tree) if isinstance(n, ast.ImportFrom) and n.module == "training"]
+        inner = {alias.name for node in rooms for alias in node.names}
+        assert {m.split(".")[0] for m in modules | names} <= {"__future__", "typing", "msgspec", "numpy", "training"}
+        todo |= ({m.removeprefix("training.") for m in modules if m.startswith("training.")} | inner) - seen
+    assert {"world", "people", "plans", "visits", "mail", "traits"} <= seen
 
 
 @pytest.mark.parametrize("outcome", OUTCOMES)
