@@ -27,7 +27,8 @@ class Call(msgspec.Struct):
     """What counts of a Segment call."""
 
     type: str = "track"
-    userId: str | int | None = None  # noqa: N815  # Segment's names
+    messageId: str | None = None  # noqa: N815  # Segment's names
+    userId: str | int | None = None  # noqa: N815
     anonymousId: str | None = None  # noqa: N815
     event: str | None = None
     timestamp: str | None = None
@@ -69,10 +70,16 @@ def milliseconds(text: str) -> int:
 
 
 def _lines(path: Path, vocabulary: Vocabulary) -> Iterator[Event]:
+    """Each messageId once."""
+    seen: set[str] = set()
     with path.open("rb") as lines:
         for number, line in enumerate(lines, 1):
             try:
-                yield _event(_call(line), vocabulary)
+                call = _call(line)
+                if call.messageId not in seen:
+                    yield _event(call, vocabulary)
+                if call.messageId:
+                    seen.add(call.messageId)
             except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, ValueError) as error:
                 raise NotReadable(
                     f"{path}, line {number}: expected a Segment call with a timestamp: {error}"

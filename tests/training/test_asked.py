@@ -26,10 +26,11 @@ HISTORY = simulate(30, 120, seed=9)
 
 @pytest.fixture(scope="module")
 def lines(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A simulated history as JSON lines of Segment calls."""
+    """A simulated history as JSON lines of Segment calls, some of which come twice."""
     feed = Feed(HISTORY, "test")
     path = tmp_path_factory.mktemp("past") / "history.jsonl"
-    path.write_bytes(b"\n".join(feed.calls(0, len(feed))))
+    calls = feed.calls(0, len(feed))
+    path.write_bytes(b"\n".join(calls + calls[100:200]))  # some twice
     return path
 
 
