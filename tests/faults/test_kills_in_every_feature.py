@@ -25,12 +25,10 @@ import redis
 
 from feature_repo import keys
 from feature_repo.settings import Settings
-from flows import episodes
+from flows.alert import MIN_CONFIDENCE
 from flows.alert import decode as decode_alert
 from flows.embedded import Embedded, embedded
 from flows.entry import Kind, decode, unpack_raw
-from flows.plan import Plan
-from flows.state import read_user
 from flows.store import connect, create, open_store
 from serving.client import Closed, Door, Turned
 from serving.supervisor import environment
@@ -41,7 +39,6 @@ from tests.flows.oracle import IDENTIFY, Oracle, unlike
 
 KILLS = int(os.environ.get("KILLS", "12"))
 USERS, ANONYMOUS, WRITERS, BATCH = 60, 6, 2, 8
-PLAN = Plan(VOCABULARY)
 KEY, ORGANISATION = "key-of-the-test", "org"
 SELL = next(s for s in VOCABULARY.services if s.name == "likely_to_sell")
 CHECK = VOCABULARY.event["property_value_check"]
@@ -287,13 +284,8 @@ def _check_alerts(client: redis.Redis, oracle: Oracle) -> None:
     assert alerted
     assert len(alerted) == len(set(alerted))
     assert set(alerted) <= before
-    assert {user for user in now if _confident(client, user)} <= set(alerted)
+    assert {user for user in now if oracle.person(user).confidence() >= MIN_CONFIDENCE} <= set(alerted)
 
 
 def _checking(oracle: Oracle, days: int) -> set[str]:
     return {user for user, person in oracle.people.items() if person.count(CHECK.name, days) >= CHECKS}
-
-
-def _confident(client: redis.Redis, user: str) -> bool:
-    state = read_user(client, open_store(client), PLAN, f"{ORGANISATION}/{user}")
-    return state is not None and episodes.confident(state.signals)

@@ -261,6 +261,33 @@ class Person:
             ("platform", "profile_updates", self._half(self.count("profile_update", 30), 2)),
         ]
 
+    def confidence(self) -> float:
+        """How sure the signals are together: each by how much there is to see, weighed by its strength."""
+        sure = {name: self._half(seen, half) for name, (half, seen) in self._evidence().items()}
+        strengths = {name: strength for _, name, strength in self.strengths()}
+        return sum(s * sure[name] for name, s in strengths.items()) / (sum(strengths.values()) or 1)
+
+    def _evidence(self) -> dict[str, tuple[int, int]]:
+        """(events at which a signal is half sure, events that it sees, some in two windows)."""
+        both = {name: self.count(name, 30) + self.count(name, 90) for name in BY_PERSON}
+        reads = [self.count("document_access", days) for days in (7, 90)]
+        return {
+            "document_access_spike": (6, self.count("document_access", hours=24) + sum(reads)),
+            "document_download_pattern": (4, both["document_download"]),
+            "document_sharing": (2, self.count("document_share", 30)),
+            "dormant_reactivation": (6, sum(len(self.within(BY_PERSON, days)) for days in (7, 37, 90)) + reads[0]),
+            "high_email_engagement": (8, sum(self.count(f"email_{act}", 30) for act in ("open", "click", "sent"))),
+            "refinance_interest": (
+                4,
+                len(self.within(["email_click", "email_open"], 90, tag="refinance")) + self.count("calculator_use", 90),
+            ),
+            "market_report_interest": (3, self.count("market_report_view", 30)),
+            "value_checks": (4, both["property_value_check"]),
+            "calculator_use": (3, both["calculator_use"]),
+            "comparable_research": (4, self.count("comparable_view", 30)),
+            "profile_updates": (2, self.count("profile_update", 30)),
+        }
+
     @staticmethod
     def _half(amount: float, half: float) -> float:
         return amount / (amount + half)

@@ -170,7 +170,7 @@ def test_anonymous_history_joins_the_user(ground: Ground, seed: int) -> None:
 
 
 def test_state_tells_the_same_as_the_features(ground: Ground) -> None:
-    """A person read back from state has the features that stand in Redis, and the counts of the signals."""
+    """A person read back from state has the features that stand in Redis, and signals as sure as the oracle's."""
     rng = np.random.default_rng(1)
     for each in made.random_events(VOCABULARY, rng, 200, 5, 20):
         ground.post(each)
@@ -180,3 +180,7 @@ def test_state_tells_the_same_as_the_features(ground: Ground) -> None:
         assert state is not None
         assert state.features == ground.features(user)
         assert {f"{s.name}_strength": s.strength for s in state.signals}.items() <= state.features.items()
+        strength = sum(s.strength for s in state.signals)
+        ground.oracle.person(user).pass_time(state.at)
+        sure = sum(s.strength * s.confidence for s in state.signals) / (strength or 1)
+        assert sure == pytest.approx(ground.oracle.person(user).confidence(), rel=1e-12)
