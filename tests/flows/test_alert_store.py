@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import threading
@@ -16,12 +17,24 @@ import sqlalchemy as sa
 
 from feature_repo.settings import Settings
 from flows.alert import alert_id, decode, encode, priority
-from flows.alert_store import AlertStore, Filter, matches, open_alerts
+from flows.alert_store import AlertStore, Filter, matches, metadata, open_alerts
 from tests.flows.made_alerts import alert
+
+POSTGRESQL = os.environ.get("TEST_POSTGRESQL", "")  # postgresql+psycopg://... of a database that may be emptied
+needs_postgresql = pytest.mark.skipif(not POSTGRESQL, reason="TEST_POSTGRESQL names no database")
+
+
+@pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=needs_postgresql)])
+def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[AlertStore]:
+    """An empty store: all that holds for one database holds for the other."""
+    opened = open_alerts(Settings(home=tmp_path / "new", database_url=POSTGRESQL * (request.param == "postgresql")))
+    yield opened
+    metadata.drop_all(opened.engine)
+    opened.close()
 
 
 @pytest.fixture
-def store(tmp_path: Path) -> Iterator[AlertStore]:
+def sqlite(tmp_path: Path) -> Iterator[AlertStore]:
     opened = open_alerts(Settings(home=tmp_path / "new"))
     yield opened
     opened.close()
@@ -137,20 +150,20 @@ def test_two_writers_at_once_store_each_once(store: AlertStore) -> None:
 
 
 @pytest.mark.parametrize("by", ["time", "type", "priority", "user"])
-def test_listing_walks_an_index(store: AlertStore, by: str) -> None:
+def test_listing_walks_an_index(sqlite: AlertStore, by: str) -> None:
     """Each equality filter is answered from its index in order: nothing is sorted, whatever the table's size."""
     equal = 'organisation = "a"' + (f' AND "{by}" = "b"' if by != "time" else "")
     rest = "(scored_at, seq) < (9, 9) AND scored_at >= 3 ORDER BY scored_at DESC, seq DESC LIMIT 5"
-    with store.engine.connect() as connection:
+    with sqlite.engine.connect() as connection:
         rows = connection.exec_driver_sql(f"EXPLAIN QUERY PLAN SELECT * FROM alerts WHERE {equal} AND {rest}")
         plan = " ".join(row[3] for row in rows)
     assert f"alerts_by_{by} " in plan
     assert "TEMP B-TREE" not in plan
 
 
-def test_commits_are_on_disk(store: AlertStore) -> None:
+def test_commits_are_on_disk(sqlite: AlertStore) -> None:
     """SQLite writes ahead and syncs each commit."""
-    with store.engine.connect() as connection:
+    with sqlite.engine.connect() as connection:
         assert connection.exec_driver_sql("PRAGMA journal_mode").scalar() == "wal"
         assert connection.exec_driver_sql("PRAGMA synchronous").scalar() == 2  # FULL
 
