@@ -72,7 +72,7 @@ class Protocol(HttpToolsProtocol):
         self.due = 0.0
         super().on_message_complete()
 
-    def send_400_response(self, msg: str) -> None:  # noqa: ARG002 # uvicorn's words are not ours
+    def send_400_response(self, msg: str) -> None:
         self._refuse(ApiError(400, "expected an HTTP/1.1 request", "request"))
 
     def shutdown(self) -> None:
