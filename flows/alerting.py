@@ -112,6 +112,7 @@ def models(vocabulary: Vocabulary, settings: Settings) -> dict[str, Model]:
 def run(settings: Settings, vocabulary: Vocabulary) -> None:
     """One life of the engine: from the committed positions until stopped. Raises StoreError."""
     client = connect(settings)
+    gc.collect()  # an earlier life's table goes before there is another
     engine = Engine(
         vocabulary, settings, open_store(client), client, lambda: dial(settings), models(vocabulary, settings)
     )
@@ -124,6 +125,7 @@ def run(settings: Settings, vocabulary: Vocabulary) -> None:
     finally:
         keeping.stop()
         engine.abandon()
+        gc.unfreeze()  # or this life's table would stay when the next one begins
 
 
 def main() -> int:
