@@ -76,12 +76,17 @@ class Machine:
         for partition, reads in self.lake._waiting.items():
             self.lake.shelves[partition].write(reads, self.lake.books, VOCABULARY)
 
+    def read_and_die(self) -> None:
+        self.read()
+        self.write_without_committing()
+        self.start()
+
 
 @pytest.fixture
 def machine(
     settings: Settings, client: redis.Redis, store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[Machine]:
-    monkeypatch.setattr(lake, "WAIT_MS", 5)
+    monkeypatch.setattr(lake, "WAIT_MS", 0)
     made = Machine(settings, client, store)
     yield made
     made.lake.close()
@@ -241,6 +246,25 @@ def test_a_kill_between_file_and_position(log: Log, machine: Machine, settings: 
     machine.start()
     machine.flush()
     assert from_files(settings) == ["m1", "m2", "m3", "m4"]
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_whatever_the_order_of_flushes_merges_and_kills(
+    seed: int, log: Log, machine: Machine, settings: Settings, reader: LakeReader
+) -> None:
+    """Random appends over days, flushes, kills before the commit: at each moment a reader sees each event once."""
+    dice, at, sent = random.Random(seed), START, 0
+    for _ in range(30):
+        for _ in range(dice.randrange(4)):
+            at += dice.choice((1, 1, 1, 1_000, DAY // 3))
+            log.append(at, *(track(f"u{dice.randrange(6)}", f"m{sent + i}") for i in range(3)))
+            sent += 3
+        step = dice.choice((machine.flush, machine.read, machine.read_and_die))
+        step()
+        assert len(messages(reader)) == len(set(messages(reader))) == sent
+    machine.start()
+    machine.flush()
+    assert from_files(settings) == sorted(f"m{i}" for i in range(sent))
 
 
 def test_what_the_log_no_longer_has_is_not_removed(
