@@ -104,8 +104,8 @@ class Run:
 
     def history(self) -> None:
         """All that lies before the clock starts, as fast as the door takes it."""
-        self._send_until(self.progress.history_end, history=True)
-        self.progress.clock = max(self.progress.clock, self.progress.history_end)
+        if self.progress.clock < self.progress.history_end:
+            self._send_until(self.progress.history_end, history=True)
         self._say()
 
     def live(self, speed: float, until: float) -> None:

@@ -24,7 +24,7 @@ from tests.live import KEY, ORGANISATION, ROOT, Live, environment, live
 from training.asked import backfill
 from training.backfill import features, stream
 from training.feed import user
-from training.live import ERA_DAYS, Progress
+from training.live import BATCH, ERA_DAYS, Progress
 from training.records import DAY
 from training.simulate import Era, simulate
 from training.world import CONTACTS
@@ -113,10 +113,11 @@ def test_goes_on_where_it_stopped(api: Live, tmp_path: Path) -> None:
     process.communicate(timeout=10)
     assert time.monotonic() - asked < 1.0
     stopped = progress(tmp_path)
-    start(api, tmp_path, "--speed", "400000", "--until", str(DAYS + 3)).communicate(timeout=30)
+    told = start(api, tmp_path, "--speed", "400000", "--until", str(DAYS + 3)).communicate(timeout=30)[0]
+    assert np.datetime64(msgspec.json.decode(told.splitlines()[0])["clock"][:-1], "ms").astype(int) >= stopped.clock
     assert progress(tmp_path).sent >= stopped.sent
     assert progress(tmp_path).seed == stopped.seed == 8
-    assert accepted(api) == progress(tmp_path).sent
+    assert 0 <= accepted(api) - progress(tmp_path).sent <= BATCH  # one may be under way, and comes again by its ids
 
 
 def test_refused_key(api: Live, tmp_path: Path) -> None:
