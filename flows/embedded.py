@@ -16,6 +16,7 @@ import socket
 import subprocess
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
@@ -73,9 +74,12 @@ class Embedded:
     def running(self) -> bool:
         return self.process is None or self.process.poll() is None
 
-    def restart(self) -> None:
-        """Starts a server that died again, at the same socket and port. Raises StoreError."""
-        self.process, self.where = _launch(self.home)
+    def restart(self, go_on: Callable[[], bool] = lambda: True) -> None:
+        """Starts a server that died again, at the same socket and port. Raises StoreError.
+
+        Waits until it has loaded its data and answers, unless `go_on` says no.
+        """
+        self.process, self.where = _launch(self.home, go_on)
 
     def stop(self, patience: float = PATIENCE) -> None:
         """Ends the server that we started (the log is on disk already) and waits for it."""
@@ -169,7 +173,7 @@ def _attach(store: Path) -> Where:
     raise StoreError(f"another process owns the store in {store}, but it does not answer")
 
 
-def _launch(home: Path) -> tuple[subprocess.Popen[bytes], Where]:
+def _launch(home: Path, go_on: Callable[[], bool] = lambda: True) -> tuple[subprocess.Popen[bytes], Where]:
     store = home / "store"
     data = _data_lock(store)
     path, port = _socket_path(store), _port(where(home))
@@ -178,7 +182,7 @@ def _launch(home: Path) -> tuple[subprocess.Popen[bytes], Where]:
     finally:
         os.close(data)
     found = Where(path, port, process.pid)
-    _await(process, found.address, home)
+    _await(process, found.address, home, go_on)
     _write(store / "address", msgspec.json.encode(found))
     return process, found
 
@@ -262,10 +266,10 @@ def _memory() -> int:
     return int(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") * MEMORY_SHARE)
 
 
-def _await(process: subprocess.Popen[bytes], address: Address, home: Path) -> None:
+def _await(process: subprocess.Popen[bytes], address: Address, home: Path, go_on: Callable[[], bool]) -> None:
     """Waits until it answers; as long as it takes while it says that it is loading."""
     deadline = time.monotonic() + PATIENCE
-    while not _answers(address):
+    while go_on() and not _answers(address):
         if process.poll() is not None:
             raise StoreError(f"the store ended at its start (exit code {process.returncode}): {_last_words(home)}")
         if time.monotonic() > deadline and not _loading(address):

@@ -74,7 +74,7 @@ class Life:
         """Starts it when it is due; notices when it has died."""
         if self.process is None:
             if now >= self._due and not self._over:
-                self._start(now)
+                self._try_to_start(now)
         elif self.process.poll() is not None:
             self._bury(self.process.returncode, now)
 
@@ -91,6 +91,13 @@ class Life:
         except subprocess.TimeoutExpired:
             self.process.kill()
             self.process.wait()
+
+    def _try_to_start(self, now: float) -> None:
+        try:
+            self._start(now)
+        except OSError as error:  # no memory, no process to be had, or the disk is full
+            self._due = now + LONGEST_PAUSE
+            self._say(f"{self.child.name} cannot be started ({error}), trying again in {LONGEST_PAUSE:.0f} s")
 
     def _start(self, now: float) -> None:
         self._begun = now
@@ -163,7 +170,7 @@ class Supervisor:
     def _revive(self, server: Embedded) -> None:
         self._say("the store died, starting it again")
         try:
-            server.restart()
+            server.restart(go_on=lambda: not self._ending.is_set())
         except StoreError as error:
             self._say(str(error))
             self._ending.wait(1.0)

@@ -48,6 +48,18 @@ def test_a_killed_server_restarts_with_all_it_acknowledged(tmp_path: Path) -> No
     server.stop()
 
 
+def test_a_restart_can_be_given_up(tmp_path: Path) -> None:
+    """A server that loads for long does not hold up whoever wants to end it."""
+    server = embedded(tmp_path)
+    os.kill(server.where.pid, signal.SIGKILL)
+    assert server.process is not None
+    server.process.wait()
+    server.restart(go_on=lambda: False)
+    assert server.running()
+    server.stop()
+    assert not server.running()
+
+
 def test_a_second_start_attaches_and_its_stop_leaves_the_server_alone(valkey: Embedded) -> None:
     """While the owner lives, others share its server."""
     other = embedded(valkey.home)

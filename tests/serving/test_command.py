@@ -128,6 +128,17 @@ def test_doctor_names_each_ill(client: redis.Redis, settings: Settings, capsys: 
     assert "ok     python" in said
 
 
+def test_a_reader_who_leaves_is_no_fault(client: redis.Redis, settings: Settings) -> None:
+    """`telltale ... | head` ends without a traceback."""
+    write_keys.make(client, "acme")
+    read, write = os.pipe()
+    os.close(read)
+    environ = os.environ | {"TELLTALE_REDIS_URL": settings.redis_url, "PYTHONUNBUFFERED": "1"}
+    done = subprocess.run([*TELLTALE, "keys"], env=environ, stdout=write, stderr=subprocess.PIPE, check=False)
+    os.close(write)
+    assert (done.returncode, done.stderr) == (1, b"")
+
+
 def test_unknown_options_are_refused_where_no_job_takes_them(capsys: pytest.CaptureFixture[str]) -> None:
     """Only jobs get what we do not know."""
     with pytest.raises(SystemExit) as ended:

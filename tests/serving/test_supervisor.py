@@ -104,6 +104,15 @@ def test_quick_deaths_are_told_in_plain_words(tmp_path: Path, monkeypatch: pytes
     assert said[5].startswith("one died 5 times in a row within 5 s of its start. It says: no such model")
 
 
+def test_a_child_that_cannot_be_started_ends_nobody(tmp_path: Path) -> None:
+    """A full disk or a missing program is said, and tried again later."""
+    (tmp_path / "logs" / "one.log").mkdir(parents=True)
+    said: list[str] = []
+    with running(Supervisor(Settings(home=tmp_path), None, [child("one", WAITS)], said.append)):
+        until(lambda: bool(said))
+    assert said[0].startswith("one cannot be started (")
+
+
 def test_a_killed_store_comes_back_with_its_data(tmp_path: Path) -> None:
     """kill -9 of Valkey: the supervisor starts it again at the same address."""
     settings = Settings(home=tmp_path)
