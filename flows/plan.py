@@ -13,7 +13,7 @@ import msgspec
 import numpy as np
 import xxhash
 
-from feature_repo.declare import Aggregate, Array, Derived, Last, Node, Strength, TraitChanged, TraitValue
+from feature_repo.declare import ANY, Aggregate, Array, Derived, Last, Node, Strength, TraitChanged, TraitValue
 from feature_repo.finish import DAY, HOUR
 from feature_repo.vocabulary import Vocabulary, VocabularyError
 
@@ -159,11 +159,19 @@ class Plan:
         traits, alerts = self.vocabulary.traits, self.alerts
         return [
             "now",
-            *(f"open:{'|'.join(c.events)}:{c.tag}:{c.value}:{c.hourly}" for c in self.columns),
-            *(f"last:{'|'.join(x.events)}:{x.tag}" for x in self.lasts),
+            *(f"open:{self._spelled(c.events)}:{c.tag}:{self._measure(c)}:{c.hourly}" for c in self.columns),
+            *(f"last:{self._spelled(x.events)}:{x.tag}" for x in self.lasts),
             *(f"{part}:{t.name}" for part in ("trait", "told", "changed") for t in traits),
             *(f"{part}:{s.alert}" for s in alerts for part in ("opened", "open")),
         ]
+
+    def _spelled(self, events: tuple[str, ...]) -> str:
+        """Event types in a slot's name: ANY stays itself, so that its history outlives a new event type."""
+        return "|".join(ANY if events == self.vocabulary.members(ANY) else events)
+
+    def _measure(self, column: Column) -> str:
+        """What is added up: events, or values at a scale, without which they cannot be read."""
+        return f"values x {self.vocabulary.event[column.events[0]].scale}" if column.value else "events"
 
     @property
     def fingerprint(self) -> int:
