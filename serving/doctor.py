@@ -9,16 +9,19 @@ import sys
 from collections.abc import Callable, Iterator
 
 import msgspec
+import redis
 
-from feature_repo.services import SERVICES
+from feature_repo import keys, vocabulary
 from feature_repo.settings import Settings
 from flows import store
 from flows.embedded import program
+from flows.partition import LogBehind, check_log
 from serving import write_keys
 from serving.client import Closed, Door, Turned
 from serving.complaint import Complaint
 from serving.up import claim_port
 
+RESTORE = "restore its newer append-only files, or begin anew in another TELLTALE_HOME (or database of Redis)"
 ROOM = 1_000_000_000  # bytes of disk below which we speak up
 
 
@@ -72,8 +75,8 @@ def home(settings: Settings) -> Iterator[Finding]:
     yield Finding("disk", free > ROOM, f"{free / 1e9:.1f} GB free at {place}; expected at least {ROOM / 1e9:.0f} GB")
 
 
-def redis(settings: Settings) -> Iterator[Finding]:
-    """The store: to be had, durable, created, with a key."""
+def reachable(settings: Settings) -> Iterator[Finding]:
+    """The store: to be had, durable, created, with a key, and its log whole."""
     try:
         where = f"Redis at {store.address(settings)}" if settings.redis_url else f"embedded, {program()}"
         yield Finding("store", True, where)
@@ -85,6 +88,10 @@ def redis(settings: Settings) -> Iterator[Finding]:
     yield from (Finding("durable", False, warning) for warning in warnings)
     if not warnings:
         yield Finding("durable", True, "what is acknowledged is on disk")
+    yield from _inside(client)
+
+
+def _inside(client: redis.Redis) -> Iterator[Finding]:
     try:
         created = store.open_store(client)
     except store.StoreError as error:
@@ -93,6 +100,22 @@ def redis(settings: Settings) -> Iterator[Finding]:
     yield Finding("created", True, f"{created.partitions} partitions, {created.clock} clock")
     count = len(write_keys.listed(client))
     yield Finding("keys", count > 0, f"{count} write keys" if count else "no write key: `telltale keys make NAME`")
+    yield from _log(client, created.partitions)
+    dead = client.xlen(keys.DEAD)
+    if dead:
+        yield Finding("dead", False, f"{dead} entries could not be worked and stand with their reasons in {keys.DEAD}")
+
+
+def _log(client: redis.Redis, partitions: int) -> Iterator[Finding]:
+    whole = True
+    for partition in range(partitions):
+        try:
+            check_log(client, partition, client.get(keys.position(partition)) or b"0-0")
+        except LogBehind as error:
+            whole = False
+            yield Finding("log", False, f"{error}; {RESTORE}")
+    if whole:
+        yield Finding("log", True, "every partition's log goes as far as its state")
 
 
 def port(settings: Settings) -> Iterator[Finding]:
@@ -118,11 +141,16 @@ def models(settings: Settings) -> Iterator[Finding]:
     """Every model that can raise an alert has a version that verifies."""
     from onnx_models.registry import ModelError, newest
 
-    for service in SERVICES:
+    try:
+        services = vocabulary.load(settings.feature_repo).services
+    except vocabulary.VocabularyError as error:
+        yield Finding("domain", False, str(error))
+        return
+    for service in services:
         if service.alert is None:
             continue
         try:
-            model = newest(service.name, settings.models)
+            model = newest(service.name, settings.models, service.features)
         except ModelError as error:
             yield Finding("model", False, str(error))
         else:
@@ -130,4 +158,4 @@ def models(settings: Settings) -> Iterator[Finding]:
             yield Finding("model", not passed, f"{service.name} {model.metadata.version} verified{passed}")
 
 
-CHECKS: tuple[Callable[[Settings], Iterator[Finding]], ...] = (python, packages, home, redis, port, models)
+CHECKS: tuple[Callable[[Settings], Iterator[Finding]], ...] = (python, packages, home, reachable, port, models)

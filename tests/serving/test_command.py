@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 import redis
 
+from feature_repo import keys
 from feature_repo.settings import Settings
 from flows import store
 from flows.embedded import Embedded
@@ -111,6 +112,8 @@ def test_doctor_names_each_ill(client: redis.Redis, settings: Settings, capsys: 
 
     store.create(client, settings)
     client.config_set("appendfsync", "everysec")
+    client.set(keys.position(3), b"1772366400000-0")
+    client.xadd(keys.DEAD, {"reason": "none"})
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         ill = Settings(home=settings.home, redis_url=settings.redis_url, port=port, models=str(settings.home))
@@ -121,6 +124,8 @@ def test_doctor_names_each_ill(client: redis.Redis, settings: Settings, capsys: 
     for what in (
         "durable   appendfsync is everysec",
         "keys      no write key",
+        "log       partition 3: state stands at 1772366400000-0, the log ends at 0-0",
+        "dead      1 entries",
         f"port      cannot listen on 127.0.0.1:{port}",
     ):
         assert f"WRONG  {what}" in said
