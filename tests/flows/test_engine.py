@@ -118,6 +118,21 @@ def test_lost_feature_hash_is_written_whole(ground: Ground, evicted: bool) -> No
     assert ground.online() == ground.offline()
 
 
+def test_position_never_goes_back(ground: Ground) -> None:
+    """A hash found lost when a later write is under way is written again at that later position."""
+    engine = ground.engine()
+    for n in range(3):
+        ground.post(event("u1", START + n, n))
+        engine.count(engine.read())
+        engine.write(engine.decide(engine.score(engine.evaluate(engine._due()))))  # without looking for replies
+        if n == 0:
+            engine.writer.settle()
+            ground.client.delete(layout.entity_key(VOCABULARY.join_key, b"org/u1"))
+    made.drain(engine)
+    assert {ground.client.get(keys.position(p)) for p in range(4)} == {None, b"%d-0" % (START + 2)}
+    assert ground.online() == ground.offline()
+
+
 def test_only_what_changed_is_written(ground: Ground) -> None:
     """The second write of a person leaves alone what did not change."""
     engine = ground.engine()
