@@ -22,8 +22,8 @@ from flows import alert as alerts
 from flows.alert import Alert
 from flows.alert_store import AlertStore, open_alerts
 from flows.explain import Explainer
-from flows.running import REDIS_DOWN, Sink, Source, patiently, pause, run, say
-from flows.store import StoreError, connect
+from flows.running import REDIS_DOWN, Sink, Source, connected, patiently, pause, run, say
+from flows.store import StoreError
 
 BATCH = 256  # alerts a commit, at most
 BLOCK_MS = 100  # how long a read waits: also how soon a SIGTERM is seen
@@ -124,7 +124,7 @@ class Writer:
 def main() -> int:
     given = settings.load()
     try:
-        client = connect(given)
+        client = connected(given)
     except StoreError as error:
         say(str(error))
         return 1

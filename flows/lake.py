@@ -30,8 +30,8 @@ from flows.lake_books import Books
 from flows.lake_files import File, Id, id_of
 from flows.lake_rows import Rows, kept
 from flows.resp import Connection, Lost, Refused
-from flows.running import REDIS_DOWN, Sink, Source, patiently, pause, run, say
-from flows.store import Store, StoreError, connect, dial, open_store
+from flows.running import REDIS_DOWN, Sink, Source, connected, patiently, pause, run, say
+from flows.store import Store, StoreError, dial, open_store
 from flows.streams import LogReader, Read
 
 WAIT_MS = 200  # how long a read waits: also how soon a SIGTERM is seen
@@ -157,8 +157,8 @@ class Lake:
     def flush(self, until: float = float("inf")) -> None:
         """Partition by partition; past the moment `until` (of the clock) what is left stays in the log."""
         for partition in list(self._waiting):
-            if self.clock() < until:
-                self._flush(partition, self._waiting.pop(partition))
+            if self.clock() >= until or not self._flush(partition, self._waiting.pop(partition)):
+                break
         self._bytes = self._entries = 0
 
     def finish(self) -> None:
@@ -177,14 +177,17 @@ class Lake:
         self._bytes += len(read.fields.get(b"e", b""))
         self._entries += 1
 
-    def _flush(self, partition: int, reads: list[Read]) -> None:
+    def _flush(self, partition: int, reads: list[Read]) -> bool:
+        """Whether it was committed: not, when stopped while Redis was down."""
         events = [r for r in reads if r.entry is not None and kept(r.entry)]
         if patiently(lambda: self._look_up(events), REDIS_DOWN) is None:
-            return
+            return False
         stale = self.shelves[partition].write(events, self.books, self.vocabulary)
         last = reads[-1].id
-        if patiently(lambda: self.client.set(keys.lake_position(partition), last), REDIS_DOWN):
+        committed = patiently(lambda: bool(self.client.set(keys.lake_position(partition), last)), REDIS_DOWN)
+        if committed:
             _remove(stale)
+        return bool(committed)
 
     def _look_up(self, events: list[Read]) -> bool:
         """So that Redis is not asked half-way through a write."""
@@ -236,7 +239,7 @@ def _remove(stale: Iterable[File]) -> None:
 def main() -> int:
     settings = configuration.load()
     try:
-        client = connect(settings)
+        client = connected(settings)
         store = open_store(client)
         with claim(settings.lake, store):
             lake = Lake(settings, client, store, time.monotonic)

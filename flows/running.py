@@ -15,6 +15,11 @@ from bytewax.errors import BytewaxRuntimeError
 from bytewax.inputs import DynamicSource, StatelessSourcePartition
 from bytewax.outputs import DynamicSink, StatelessSinkPartition
 from bytewax.testing import run_main
+from redis.backoff import NoBackoff
+from redis.retry import Retry
+
+from feature_repo.settings import Settings
+from flows.store import connect
 
 PAUSE = 0.5  # seconds between two tries while something is down
 REDIS_DOWN = (redis.ConnectionError, redis.TimeoutError, redis.BusyLoadingError)
@@ -78,6 +83,13 @@ def _cause(error: BaseException) -> BaseException:
 
 def _stop(number: int, frame: FrameType | None) -> None:
     stopping.set()
+
+
+def connected(settings: Settings) -> redis.Redis:
+    """A client that fails at once: `patiently` is who tries again, and it sees a SIGTERM. Raises StoreError."""
+    client = connect(settings)
+    client.set_retry(Retry(NoBackoff(), 0))
+    return client
 
 
 def patiently(do: Callable[[], T], down: tuple[type[Exception], ...]) -> T | None:

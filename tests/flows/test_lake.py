@@ -22,10 +22,11 @@ from feature_repo import keys
 from feature_repo.settings import Settings
 from flows import lake
 from flows import lake_files as files
+from flows.embedded import embedded
 from flows.entry import tick
 from flows.lake import Lake, LakeError, claim
 from flows.lake_read import LakeReader, Window
-from flows.store import Store, create
+from flows.store import Store, connect, create, open_store
 from tests.flows.made_logs import DAY, START, VOCABULARY, Log, track
 
 PATIENCE = 60.0
@@ -356,3 +357,27 @@ def test_stops_at_once_and_flushes(log: Log, process: Process, settings: Setting
     assert process.process is not None
     assert process.process.returncode == 0
     assert from_files(settings) == ["m1"]
+
+
+def test_stops_soon_without_redis(tmp_path: Path) -> None:
+    """With the store killed and events waiting it ends soon, and the next start finds the lake as committed."""
+    server = embedded(tmp_path / "home")
+    settings = Settings(home=tmp_path / "home", redis_url=f"unix://{server.where.socket}", partitions=4, clock="log")
+    with connect(settings) as client:
+        log = Log(client, create(client, settings))
+        process = Process(settings)
+        process.start(TELLTALE_LAKE_SECONDS="600")
+        soon((settings.lake / "store").exists)
+        log.append(START, *(track(f"u{i}", f"m{i}") for i in range(50)))
+        time.sleep(1)
+    assert server.process is not None
+    server.process.kill()
+    server.process.wait()
+    assert process.end(signal.SIGTERM) < 4  # on a busy machine
+    server.restart()
+    with connect(settings) as client:
+        process.start()
+        soon(lambda: all(map(Log(client, open_store(client)).is_committed, range(4))))
+        process.end(signal.SIGTERM)
+    server.stop()
+    assert from_files(settings) == sorted(f"m{i}" for i in range(50))
