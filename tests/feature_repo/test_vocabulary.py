@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from feature_repo import domain, layout
-from feature_repo.declare import Count, Derived, EventType, Feature, Last, Service, TraitValue
+from feature_repo.declare import Count, Derived, EventType, Feature, Last, Service, Signal, TraitValue
 from feature_repo.settings import SettingError
 from feature_repo.settings import load as load_settings
 from feature_repo.vocabulary import Vocabulary, VocabularyError, load
@@ -19,6 +19,7 @@ from flows.windows import Table
 
 README = Path(domain.__file__).with_name("README.md").read_text()
 VOCABULARY = load()
+DECLARED: tuple[EventType | Feature | Signal, ...] = (*VOCABULARY.events, *VOCABULARY.features, *VOCABULARY.signals)
 
 
 def made(**parts: Any) -> SimpleNamespace:
@@ -39,10 +40,10 @@ def test_the_domain_is_as_large_as_promised() -> None:
     assert (len(behaviours), len(VOCABULARY.features), len(VOCABULARY.signals), len(alerts)) == (12, 45, 11, 4)
 
 
-@pytest.mark.parametrize("name", [d.name for d in (*VOCABULARY.events, *VOCABULARY.features, *VOCABULARY.signals)])
+@pytest.mark.parametrize("name", [declared.name for declared in DECLARED])
 def test_everything_declared_has_a_row_in_the_readme(name: str) -> None:
     """The table shows the name and the description as declared."""
-    declared = [d for d in (*VOCABULARY.events, *VOCABULARY.features, *VOCABULARY.signals) if d.name == name]
+    declared = [d for d in DECLARED if d.name == name]
     rows = [line for line in README.splitlines() if line.startswith(f"| `{name}` ")]
     assert [d.description for d in declared if any(d.description in row for row in rows)] == [
         d.description for d in declared

@@ -4,11 +4,15 @@ from feature_repo import finish
 from feature_repo.declare import ANY, ActiveDays, Count, Derived, EventType, Feature, FirstDay, Last, Node, Sum
 
 VIEW, ENTITY, JOIN_KEY = "application_features", "application", "case_id"
-OF_APPLICATION = ("submitted", "partlysubmitted", "preaccepted", "accepted", "finalized", "approved", "activated")
-OF_APPLICATION += ("registered", "cancelled", "declined")
+OF_APPLICATION = (
+    *("submitted", "partlysubmitted", "preaccepted", "accepted", "finalized", "approved", "activated"),
+    *("registered", "cancelled", "declined"),
+)
 OF_OFFER = ("selected", "created", "sent", "sent_back", "accepted", "cancelled", "declined")
-OF_WORK = ("afhandelen_leads", "beoordelen_fraude", "completeren_aanvraag", "nabellen_incomplete_dossiers")
-OF_WORK += ("nabellen_offertes", "valideren_aanvraag")
+OF_WORK = (
+    *("afhandelen_leads", "beoordelen_fraude", "completeren_aanvraag", "nabellen_incomplete_dossiers"),
+    *("nabellen_offertes", "valideren_aanvraag"),
+)
 STEPS = (
     *(f"a_{name}_complete" for name in OF_APPLICATION),
     *(f"o_{name}_complete" for name in OF_OFFER),
