@@ -10,7 +10,7 @@ from feature_repo import keys
 from flows.entry import Entry, EntryError, decode
 from flows.resp import Connection, pack
 
-_APPEND_AT = b"""
+APPEND_AT = b"""
 local last = 0
 if redis.call('EXISTS', KEYS[1]) == 1 then
   local info = redis.call('XINFO', 'STREAM', KEYS[1])
@@ -27,7 +27,7 @@ def append(clock: str, partition: int, ms: int, *fields: str | bytes) -> bytes:
     """A packed command that appends our own entry: at the store's time, or in a log-clock store at `ms` or later."""
     if clock == "wall":
         return pack("XADD", keys.log(partition), "*", *fields)
-    return pack("EVAL", _APPEND_AT, 1, keys.log(partition), ms, *fields)
+    return pack("EVAL", APPEND_AT, 1, keys.log(partition), ms, *fields)
 
 
 TARGET = 8_192  # events a read aims at

@@ -49,7 +49,7 @@ class Run(msgspec.Struct):
 
 def run(options: Options) -> Result:
     events = int((options.seconds or SECONDS) * AIM * 1.2)  # enough for a fifth above the aim
-    with _store() as (settings, _, client, store):
+    with store_for_bench() as (settings, _, client, store):
         filler = Filler(client, store, load(), USERS)
         _fill(filler, events)
         peer = _peer(settings)
@@ -73,20 +73,20 @@ def run(options: Options) -> Result:
 def cost(users: int) -> float:
     """CPU seconds a person written, of engine and store together, where everybody is known already."""
     events = 400_000
-    with _store() as (settings, server, client, store):
+    with store_for_bench() as (settings, server, client, store):
         filler = Filler(client, store, load(), users)
         with running(settings, client) as engine:
             filler.fill(filler.rng.permutation(users), MIDNIGHT - 3_600_000, MIDNIGHT - 3_000_000)
-            _await(client, store, users)
+            wait_for(client, store, users)
             pids = (engine.pid, server.where.pid)
             cpu, written = sum(map(cpu_seconds, pids)), gauges(client)["users_written"]
             filler.fill(filler.rng.integers(0, users, events), MIDNIGHT, MIDNIGHT + events // 100)
-            _await(client, store, users + events)
+            wait_for(client, store, users + events)
             return (sum(map(cpu_seconds, pids)) - cpu) / (gauges(client)["users_written"] - written)
 
 
 @contextlib.contextmanager
-def _store() -> Iterator[tuple[Settings, Embedded, redis.Redis, Store]]:
+def store_for_bench() -> Iterator[tuple[Settings, Embedded, redis.Redis, Store]]:
     with tempfile.TemporaryDirectory(prefix="telltale-bench-") as home:
         server = embedded(Path(home))
         settings = Settings(home=Path(home), clock="log")
@@ -121,6 +121,8 @@ def running(settings: Settings, client: redis.Redis) -> Iterator[subprocess.Pope
     engine = subprocess.Popen(command, cwd=ROOT, env=environment(settings), stderr=subprocess.DEVNULL)
     try:
         while not client.exists(keys.GAUGES):
+            if engine.poll() is not None:
+                raise RuntimeError(f"expected an engine that runs, it ended with {engine.returncode}")
             time.sleep(0.05)
         yield engine
     finally:
@@ -146,16 +148,24 @@ def drained(settings: Settings, client: redis.Redis, store: Store, total: int) -
                 rewritten = True
         time.sleep(1.5)  # until the gauges are written
         memory, users = resident_mb(engine.pid), gauges(client)["users_cached"]
-    for p in range(store.partitions):
-        client.xtrim(keys.log(p), maxlen=0, approximate=False)
+    trim(client, store)
     used = float(client.info("memory")["used_memory"])
     return Run(samples, (done - first) / (last - began), memory, users, used)
 
 
-def _await(client: redis.Redis, store: Store, total: int) -> None:
+def wait_for(client: redis.Redis, store: Store, total: int) -> None:
+    """Until so many events are accounted for. Raises RuntimeError when the engine says nothing for a minute."""
     while accounted(client, store) < total:
+        if time.time() - gauges(client)["alive_at"] > 60:
+            raise RuntimeError(f"expected {total} events, the engine stopped at {accounted(client, store)}")
         time.sleep(0.2)
     time.sleep(1.5)  # until the gauges are written
+
+
+def trim(client: redis.Redis, store: Store) -> None:
+    """Drop the log: its size is the lake's business, not a person's."""
+    for p in range(store.partitions):
+        client.xtrim(keys.log(p), maxlen=0, approximate=False)
 
 
 def gauges(client: redis.Redis) -> dict[str, float]:

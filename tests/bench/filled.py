@@ -11,6 +11,7 @@ from feature_repo.declare import Array
 from feature_repo.vocabulary import Vocabulary
 from flows.entry import _HEADER, VERSION, pack_raw
 from flows.store import Store
+from flows.streams import APPEND_AT
 
 BATCH = 500  # events an entry, as in batches of the door
 RAW = (
@@ -49,8 +50,8 @@ class Filler:
             with self.client.pipeline(transaction=False) as pipe:
                 for i, low in enumerate(range(0, len(mine), BATCH)):
                     part = mine[low : low + BATCH]
-                    fields = {"e": self._entry(who[part], at[part]), "r": self._raw[i % len(self._raw)]}
-                    pipe.xadd(keys.log(p), fields, id=f"{at[part[-1]]}-*")
+                    entry, raw = self._entry(who[part], at[part]), self._raw[i % len(self._raw)]
+                    pipe.eval(APPEND_AT, 1, keys.log(p), int(at[part[-1]]), "e", entry, "r", raw)
                     if i % 200 == 199:
                         pipe.execute()
                 pipe.hincrby(keys.counts(p), "accepted", len(mine))
