@@ -49,7 +49,7 @@ def replay(settings: Settings, key: str, path: Path, speed: float, history: bool
     """Posts the file's calls. Raises Complaint, before anything is posted, when a line cannot be read.
 
     `speed`: seconds of the file a second, 0 = no waiting. Calls without a messageId get one made of the
-    line, so that a second replay of the same file changes nothing.
+    line, so that what is sent again while the door comes and goes counts once.
     """
     try:
         with path.open("rb") as file, closing(Door(settings, key, timeout=60.0)) as door:

@@ -98,7 +98,7 @@ def test_an_absent_file_is_named(settings: Settings, tmp_path: Path) -> None:
 
 
 def test_the_own_timestamp_stands_and_ids_stay_the_same() -> None:
-    """`sentAt` would move the time; a messageId of our own makes a second replay change nothing."""
+    """`sentAt` would move the time; a messageId of our own makes a call that is sent again count once."""
     line = msgspec.json.encode({**CALLS[2], "sentAt": "2026-11-01T12:00:00Z"})
     call = json.loads(prepared(line, 7))
     assert "sentAt" not in call
