@@ -87,9 +87,10 @@ def step(engine: Engine, *, write: bool = True) -> int:
 
 
 def drain(engine: Engine) -> None:
-    """Turn until the log is read and everything is written."""
-    while step(engine):
-        pass
+    """Turn until the log is read and everything is written; the first empty answer may be one asked for before."""
+    quiet = 0
+    while quiet < 2:
+        quiet = 0 if step(engine) else quiet + 1
     engine.flush()
 
 
