@@ -2,14 +2,13 @@
 
 Everything runs as in earnest: store, API, engine and drain are processes, the load comes through the public
 door. Probes post one event, wait for the answer and then ask the store until the feature shows it. For alerts
-the shipped models run with their thresholds at 0, so that a probe with enough evidence opens one.
+somebody new does in one batch what somebody does who is about to sell, as the shipped model and threshold see it.
 """
 
 from __future__ import annotations
 
 import contextlib
 import json
-import shutil
 import statistics
 import subprocess
 import sys
@@ -18,20 +17,30 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-import msgspec
 import redis
 
 from feature_repo import layout
 from feature_repo.settings import Settings
 from feature_repo.vocabulary import load
 from flows.store import connect, embedded
-from onnx_models import registry
 from tests.bench.options import Options
 from tests.bench.result import ROOT, Result, figure
 from tests.live import KEY, ORGANISATION, Live, environment, live
 
 RATE, BATCH = 5_000, 50
 PROBES_S, ALERTS_S = 20, 4  # a second
+SELLING: tuple[tuple[str, int, dict[str, object]], ...] = (
+    ("Document Shared", 9, {}),
+    ("Document Downloaded", 8, {}),
+    ("Property Value Checked", 7, {}),
+    ("Document Viewed", 6, {}),
+    ("Session Ended", 6, {"minutes": 9}),
+    ("Comparable Viewed", 7, {}),
+    ("Calculator Used", 8, {}),
+    ("Market Report Viewed", 4, {}),
+    ("Email Link Clicked", 2, {"topic": "refinance"}),
+    ("Profile Updated", 2, {"field": "address"}),
+)
 FLOWS = ("flows.alerting", "flows.alert_drain")
 
 
@@ -90,11 +99,11 @@ def _feature(api: Live, client: redis.Redis, n: int) -> float:
 
 def _alert(api: Live, n: int) -> float:
     """Milliseconds from the answer until the alert of somebody new is listed."""
-    user = f"eager-{n}"
+    user = f"seller-{n}"
     events = [
-        {"type": "track", "userId": user, "event": name, "messageId": f"{user}-{name}-{i}"}
-        for name in ("Document Viewed", "Document Shared", "Property Value Checked", "Calculator Used")
-        for i in range(12)
+        {"type": "track", "userId": user, "event": name, "messageId": f"{user}-{name}-{i}", "properties": properties}
+        for name, times, properties in SELLING
+        for i in range(times)
     ]
     answer = api.post("/v1/batch", {"batch": events})
     if answer.status != 200:
@@ -115,24 +124,13 @@ def _until(done: Callable[[], bool]) -> float:
 def _everything() -> Iterator[tuple[Live, redis.Redis]]:
     with tempfile.TemporaryDirectory(prefix="telltale-bench-") as home:
         server = embedded(Path(home))
-        settings = Settings(home=Path(home), models=str(_eager(Path(home) / "models")))
+        settings = Settings(home=Path(home))
         try:
             with live(settings) as api, _flows(api.settings), contextlib.closing(connect(settings)) as client:
                 time.sleep(3.0)
                 yield api, client
         finally:
             server.stop()
-
-
-def _eager(place: Path) -> Path:
-    """The shipped models with thresholds of 0."""
-    for name in registry.names():
-        version = registry.versions(name)[-1]
-        target = place / name / version
-        shutil.copytree(Path(registry.__file__).parent / name / version, target)
-        metadata = json.loads((target / "metadata.json").read_bytes()) | {"threshold": 0.0}
-        (target / "metadata.json").write_bytes(msgspec.json.encode(metadata))
-    return place
 
 
 @contextlib.contextmanager
