@@ -59,8 +59,8 @@ class Replay:
 
 @contextlib.contextmanager
 def replayed(home: Path, name: str, calls: list[dict[str, Any]]) -> Iterator[Replay]:
-    """The calls, in their order, through the door of a store of their own, under the domain of that name."""
-    settings = Settings(home=home, partitions=4, clock="log", feature_repo=str(DOMAINS / name))
+    """The calls, in their order, through the door of a store of their own, under the domain of that name ("": ours)."""
+    settings = Settings(home=home, partitions=4, clock="log", feature_repo=str(DOMAINS / name) if name else "")
     server = embedded(home)
     try:
         with live(settings) as api, contextlib.closing(connect(settings)) as client, _engine(settings):
