@@ -19,6 +19,8 @@ from serving.complaint import Complaint
 from serving.supervisor import CHILDREN, Child, Supervisor, end_on_signals, module
 from serving.view import Screen
 
+LAST_OWNERS_END = 1.5  # seconds that the API of a supervisor just killed may take to let go of the port
+
 
 class Ground(msgspec.Struct, frozen=True):
     """What has to stand before the children start. `server` is None where the Redis is the user's own."""
@@ -76,7 +78,7 @@ def simulate_command(ground: Ground, more: Sequence[str]) -> tuple[str, ...]:
 def prepare(settings: Settings) -> Ground:
     """Vocabulary, port, store and write key. Raises Complaint, StoreError or VocabularyError; then nothing runs."""
     vocabulary.load(settings.feature_repo)
-    claim_port(settings)
+    claim_port(settings, LAST_OWNERS_END)
     server = None if settings.redis_url else _own_server(settings)
     try:
         client = store.connect(settings)
@@ -89,18 +91,27 @@ def prepare(settings: Settings) -> Ground:
         raise
 
 
-def claim_port(settings: Settings) -> None:
-    """Raises Complaint when nobody could listen there."""
-    with socket.socket() as probe:
+def claim_port(settings: Settings, patience: float = 0.0) -> None:
+    """Raises Complaint when nobody could listen there, also not after `patience` seconds."""
+    deadline = time.monotonic() + patience
+    while (reason := _port_taken(settings)) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    if reason:
+        raise Complaint(
+            f"cannot listen on {settings.host}:{settings.port} ({reason}): "
+            "stop what runs there, or set TELLTALE_PORT to another port"
+        )
+
+
+def _port_taken(settings: Settings) -> str:
+    """Why; empty when it is free."""
+    with socket.socket(socket.AF_INET6 if ":" in settings.host else socket.AF_INET) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind((settings.host, settings.port))
         except (OSError, OverflowError) as error:
-            reason = getattr(error, "strerror", None) or str(error)
-            raise Complaint(
-                f"cannot listen on {settings.host}:{settings.port} ({reason}): "
-                "stop what runs there, or set TELLTALE_PORT to another port"
-            ) from None
+            return getattr(error, "strerror", None) or str(error)
+    return ""
 
 
 def _own_server(settings: Settings) -> Embedded:

@@ -80,3 +80,17 @@ def test_the_next_start_goes_on_from_there(up: Up) -> None:
             post(door, "second")
             eventually_counts(door, 2)
             assert again.end() < 5.0
+
+
+def test_after_a_killed_supervisor_the_next_start_goes_on(up: Up) -> None:
+    """kill -9 of `telltale up` takes its processes along; the next start finds all that was acknowledged."""
+    with closing(door_of(up)) as door:
+        post(door, "first")
+        everybody = all_of(up)
+        up.process.kill()
+        up.process.wait()
+        with closing(start(up.settings)):
+            eventually(door, "/readyz")
+            assert not [pid for pid in everybody if Path(f"/proc/{pid}/exe").exists()]
+            post(door, "second")
+            eventually_counts(door, 2)
