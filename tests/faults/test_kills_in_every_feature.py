@@ -32,6 +32,7 @@ from flows.entry import Kind, decode, unpack_raw
 from flows.store import connect, create, open_store
 from serving.client import Closed, Door, Turned
 from serving.supervisor import environment
+from tests.faults.engines import until_counted
 from tests.flows import streams_made as made
 from tests.flows.both_sides import VOCABULARY
 from tests.flows.made_models import logistic
@@ -174,7 +175,7 @@ def test_every_feature_survives_kills(processes: Processes) -> None:
         writer.join(90)
     assert not any(writer.is_alive() for writer in writers)
     with closing(connect(processes.settings)) as client:
-        _until_counted(client)
+        until_counted(client, open_store(client), quiet=3)
         oracle, stored = _judged(client)
         acknowledged = {message for writer in writers for message in writer.acknowledged}
         assert acknowledged <= stored
@@ -208,17 +209,6 @@ def _let_something_through(writers: list[Writer]) -> None:
     while sum(len(writer.acknowledged) for writer in writers) < enough:
         assert time.monotonic() < deadline, "the door stayed away"
         time.sleep(0.01)
-
-
-def _until_counted(client: redis.Redis) -> None:
-    deadline = time.monotonic() + 60
-    store, quiet = open_store(client), 0
-    while quiet < 3:  # what an anonymous person passes on is appended by the write that ends the wait for them
-        ends = [cast(dict[str, bytes], client.xinfo_stream(keys.log(p)))["last-generated-id"] for p in range(4)]
-        there = ends == [client.get(keys.position(p)) for p in range(store.partitions)]
-        quiet = quiet + 1 if there else 0
-        assert time.monotonic() < deadline, "the engine did not come to the end of the log"
-        time.sleep(0.05)
 
 
 def _judged(client: redis.Redis) -> tuple[Oracle, set[str]]:

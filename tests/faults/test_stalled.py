@@ -1,0 +1,33 @@
+"""An engine that stops for a while, and wakes when another has its partitions."""
+
+from __future__ import annotations
+
+import signal
+from contextlib import closing
+
+from feature_repo.settings import Settings
+from flows.store import Embedded, connect, create
+from tests.faults.engines import engine, opened, post, until_counted
+from tests.flows import streams_made as made
+
+
+def test_engine_that_wakes_late_ends(valkey: Embedded, settings: Settings) -> None:
+    """Whoever was stopped in the middle changes nothing afterwards, says why, and ends."""
+    with closing(connect(settings)) as client:
+        client.flushall()
+        store = create(client, settings)
+        with engine(settings) as stalled:
+            post(client, store, 500, 0)
+            until_counted(client, store)
+            stalled.send_signal(signal.SIGSTOP)
+            post(client, store, 500, 1)
+            with engine(settings):
+                until_counted(client, store)
+                stalled.send_signal(signal.SIGCONT)
+                post(client, store, 500, 2)
+                assert stalled.wait(10) == 1
+                until_counted(client, store)
+        assert {opened(client, f"u{i}") for i in range(500)} == {3}
+        assert made.counts(client, store) == {"accepted": 1500, "processed": 1500}
+        said = (settings.home / "engine.log").read_text().splitlines()
+        assert any("partition" in line and "epoch" in line for line in said if "ERROR" in line)
