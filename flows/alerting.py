@@ -26,6 +26,7 @@ from flows.housekeeping import Housekeeping
 from flows.partition import Fenced, LogBehind
 from flows.resp import StoreError
 from flows.scoring import Evaluated
+from flows.state import StateError
 from flows.store import connect, dial, open_store
 from flows.streams import Read
 from onnx_models import registry
@@ -136,7 +137,7 @@ def main() -> int:
     while not running.stopping.is_set():
         try:
             run(settings, vocabulary)
-        except (Fenced, LogBehind) as error:
+        except (Fenced, LogBehind, StateError) as error:
             _log.error("%s", error)
             return 1
         except (StoreError, redis.RedisError) as error:
