@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from feature_repo import domain, keys, layout
+from feature_repo.declare import EventType
 from feature_repo.vocabulary import SILENT, Vocabulary
 from flows.entry import Draft
 from flows.state import read_user
@@ -101,6 +102,37 @@ def test_entries_of_an_older_vocabulary_count(ground: Ground) -> None:
 
 
 # -- what others do to Redis
+
+
+def test_upgrade_in_the_middle(ground: Ground) -> None:
+    """Another numbering of events, traits and features takes over state and unread entries, and loses nothing."""
+    parts = {name: getattr(domain, name) for name in domain.__all__}
+    events = (EventType(name="tour", description="tour"), *domain.EVENTS[::-1])
+    parts |= {"EVENTS": events, "TRAITS": domain.TRAITS[::-1], "FEATURES": domain.FEATURES[::-1]}
+    newer = Vocabulary(cast(ModuleType, SimpleNamespace(**parts)))
+    posted = made.random_events(VOCABULARY, np.random.default_rng(4), 400, 20, 60)
+    for n, each in enumerate(posted[:200]):
+        ground.post(each)
+        if n == 100:
+            made.drain(ground.engine())
+    for each in posted[200:]:
+        receive(ground.oracle, each)
+        made.post(ground.client, ground.store, newer, [_renumbered(each, newer)])
+    engine = made.engine(newer, ground.settings, ground.store, ground.client)
+    ground.engines.append(engine)
+    made.drain(engine)
+    assert ground.wrong() == {}
+    assert {n: c for n, c in ground.counts().items() if n != "accepted"} == ground.oracle.outcomes
+
+
+def _renumbered(of: Event, newer: Vocabulary) -> Event:
+    """An event of today's numbering under another."""
+    code = of.code
+    if code < len(VOCABULARY.codes):
+        known = VOCABULARY.codes[code]
+        code = newer.code[known.event, known.tag]
+    traits = tuple((newer.trait_id[VOCABULARY.traits[trait].name], bits) for trait, bits in of.traits)
+    return msgspec.structs.replace(of, code=code, traits=traits)
 
 
 @pytest.mark.parametrize("evicted", [True, False])
