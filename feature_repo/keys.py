@@ -60,6 +60,11 @@ def slice_of(partition: int, minute: int) -> str:
     return f"tt:{{{partition}}}:slice:{minute}"
 
 
+def defaults(fingerprint: int) -> str:
+    """Hash: the features of somebody of whom nothing is known, of which a new person's hash begins as a copy."""
+    return f"tt:defaults:{fingerprint}"
+
+
 def tick(partition: int) -> str:
     """The last minute (since 1970) whose slice was refreshed."""
     return f"tt:{{{partition}}}:tick"

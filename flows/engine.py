@@ -75,6 +75,7 @@ class Engine:
         self.writer = Writer()
         self._scorer = Scorer(self.plan, models, self.people, settings.cooldown_days)
         self._transactions = Transactions(self.plan, self.people, layouts, store, settings.dedup_hours * 60)
+        client.execute_command(*self._transactions.defaults())
         self._progress: dict[int, Progress] = {}
         self.stage_seconds: dict[str, float] = {}
         self.written_users = self.events = 0
@@ -99,6 +100,9 @@ class Engine:
     def read(self) -> list[Read]:
         """What has come. Waits a little when there is nothing to write either."""
         pending = bool(self._progress)
+        if self.people.many():  # more would make the next write too large for the store to take quickly
+            self.writer.ready(0.1)
+            return []
         if pending and not self.writer.ready(BUSY_S):
             return self.reader.read(0)
         return self.reader.read(0 if pending else IDLE_MS)
@@ -252,18 +256,20 @@ class Engine:
         self._of(read.partition).tick = last
 
     def _make_room(self, uids: Array) -> None:
-        """Room for all of these people; where too many wait to be written, they are written first.
+        """Room for those of these people who are not here; where too many wait to be written, they are first.
 
         To be called before anything of an entry is counted, since what is written then is the state before it.
         """
-        wanted = len(uids) if self.people.room() >= len(uids) else len(np.unique(uids))
+        if self.people.room() >= len(uids):
+            return
+        wanted = self.people.absent(uids)
         if self.people.room() >= wanted:
             return
         self.writer.settle()
-        self.people.evict(max(wanted, self.settings.cache_users // 16))
+        self.people.evict(max(wanted, self.settings.cache_users // 16), uids)
         if self.people.room() < wanted:
             self.flush()
-            self.people.evict(wanted)
+            self.people.evict(wanted, uids)
 
     def _of(self, partition: int) -> Progress:
         progress = self._progress.get(partition)
@@ -293,7 +299,7 @@ class Engine:
         So a hot person is written once for many events.
         """
         behind = not self.reader.caught_up and self.oldest_unflushed_ms() < CONFLATE_MS
-        if not self._progress or behind or not self.writer.ready():
+        if not self._progress or (behind and not self.people.many()) or not self.writer.ready():
             return []
         return [self._due()]
 
@@ -340,9 +346,8 @@ class Engine:
         return Job(partition, commands, done)
 
     def _check_fields(self, partition: int, written: Written, replies: list[Any]) -> None:
-        """A hash that gained fields where all were known was expired or deleted: write it whole next time."""
-        gained = np.array(replies[written.at : written.at + len(written.rows)]) > 0
-        lost = written.rows[gained & written.known]
+        """A hash that is not whole was expired, deleted or somebody else's: write it whole next time."""
+        lost = written.incomplete(replies)
         if len(lost):
             self.people.written[lost] = np.nan
             self.people.dirty[lost] = True

@@ -13,13 +13,16 @@ from flows.resp import Connection, pack
 from flows.state import Layouts
 from flows.windows import Table
 
+MANY = 16_000  # people a write: half a second at 100,000 Zipf events/s, and what the store's malloc keeps at hand
+_NOBODY = np.zeros(0, np.uint64)
+
 
 class People:
     """Rows of the table with their names and partitions.
 
     `dirty`: counted since the last write. `muted`: last touched by imported history, so nothing fires.
     `written`: the feature values in Redis as far as we know, NaN = not known. `relay`: an anonymous
-    person who was identified; what comes is passed on.
+    person who was identified; what comes is passed on. `new`: begun here and never written.
     """
 
     def __init__(self, plan: Plan, layouts: Layouts, connection: Connection, capacity: int) -> None:
@@ -31,6 +34,7 @@ class People:
         self.relay = np.zeros(capacity, bool)
         self.written = np.zeros((capacity, len(plan.vocabulary.features)))
         self.created: list[Array] = []
+        self.new = np.zeros(capacity, bool)
         self.hits = self.misses = self.evicted = 0
         self._layouts = layouts
         self._connection = connection
@@ -61,9 +65,20 @@ class People:
     def room(self) -> int:
         return self._capacity - len(self.table)
 
-    def evict(self, count: int) -> None:
-        """Forget up to `count` people who have nothing to write, those longest untouched first."""
-        used = np.flatnonzero((self.table.values[:, 0] > 0) & ~self.dirty)
+    def absent(self, uids: Array) -> int:
+        """How many distinct ones of these people are not here."""
+        return len(np.unique(uids[self.table.index.lookup(uids) < 0]))
+
+    def many(self) -> bool:
+        """Whether as many wait to be written as one write should hold."""
+        return int(np.count_nonzero(self.dirty)) >= MANY
+
+    def evict(self, count: int, spared: Array = _NOBODY) -> None:
+        """Forget up to `count` people who have nothing to write, those longest untouched first, none of `spared`."""
+        idle = (self.table.values[:, 0] > 0) & ~self.dirty
+        rows = self.table.index.lookup(spared)
+        idle[rows[rows >= 0]] = False
+        used = np.flatnonzero(idle)
         if len(used) > count:
             used = used[np.argpartition(self.table.values[used, 0], count)[:count]]
         self.table.release(used)
@@ -100,6 +115,7 @@ class People:
             rows = self._place(uids, partitions, names)
             self.table.cold_changed[rows] = True
             self.created.append(rows)
+            self.new[rows] = True
 
     def _place(self, uids: Array, partitions: Array, names: list[bytes]) -> Array:
         rows = self.table.allocate(uids)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -20,11 +21,22 @@ from flows.writer import Commands, FeatureBytes, hot_states, mset
 
 
 class Written(msgspec.Struct):
-    """Where one partition's feature commands stand among its replies, whose they are, and whether whole before."""
+    """Where one partition's feature commands stand among its replies, whose they are, and whether whole before.
+
+    Those of `copied` begin as copies of the defaults; their commands stand just before.
+    """
 
     at: int
     rows: Array
     known: Array
+    copied: Array
+
+    def incomplete(self, replies: list[Any]) -> Array:
+        """Rows whose hash is not whole: it gained fields where all were known, or was there before its copy."""
+        at = self.at - len(self.copied)
+        there = np.array(replies[at : self.at], bool)
+        gained = np.array(replies[self.at : self.at + len(self.rows)], np.int64) > 0
+        return np.concatenate((self.copied[~there], self.rows[gained & self.known]))
 
 
 class Transactions:
@@ -33,7 +45,12 @@ class Transactions:
     def __init__(self, plan: Plan, people: People, layouts: Layouts, store: Store, dedup_minutes: int) -> None:
         self._plan, self._people, self._layouts, self._store = plan, people, layouts, store
         self._feature_bytes = FeatureBytes(plan.vocabulary)
+        self._defaults = np.array([feature.default for feature in plan.vocabulary.features])
         self._horizon = dedup_minutes
+
+    def defaults(self) -> list[bytes | str]:
+        """A command to run before the first transaction: the features that somebody new begins with."""
+        return self._feature_bytes.defaults()
 
     def build(
         self, evaluated: Evaluated, minutes: dict[int, deque[int]]
@@ -94,6 +111,9 @@ class Transactions:
 
     def _features(self, evaluated: Evaluated, commands: dict[int, Commands]) -> dict[int, Written]:
         people, rows, values = self._people, evaluated.rows, evaluated.features
+        new = people.new[rows]
+        people.new[rows] = False
+        people.written[rows[new]] = self._defaults
         known = ~np.isnan(people.written[rows, 0])
         changed = people.written[rows] != values
         people.written[rows] = values
@@ -101,7 +121,9 @@ class Transactions:
         built = self._feature_bytes.commands(names, people.table.now(rows), values, changed)
         written = {}
         for p, start, end in self._by_partition(rows):
-            written[p] = Written(commands[p].count, rows[start:end], known[start:end])
+            copied = np.flatnonzero(new[start:end]) + start
+            commands[p].add_packed(b"".join(self._feature_bytes.copy(names[i]) for i in copied.tolist()), len(copied))
+            written[p] = Written(commands[p].count, rows[start:end], known[start:end], rows[copied])
             commands[p].add_packed(b"".join(built[start:end]), end - start)
         return written
 

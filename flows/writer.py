@@ -13,10 +13,11 @@ from typing import Any
 
 import msgspec
 import numpy as np
+import xxhash
 
 from feature_repo import keys
 from feature_repo.declare import Array
-from feature_repo.layout import DOUBLE, PROJECT, entity_key, field, timestamp, timestamp_field
+from feature_repo.layout import DOUBLE, PROJECT, double, entity_key, field, timestamp, timestamp_field
 from feature_repo.vocabulary import Vocabulary
 from flows.partition import Partition
 from flows.resp import StoreError, pack
@@ -51,6 +52,10 @@ class FeatureBytes:
         self._width = self._template.shape[1]
         stamp = timestamp_field(vocabulary.view)
         self._stamp = b"$%d\r\n%b\r\n" % (len(stamp), stamp)
+        pairs = [(field(vocabulary.view, f.name), double(f.default)) for f in vocabulary.features]
+        self._defaults = [x for pair in (*pairs, (stamp, timestamp(0))) for x in pair]
+        self._defaults_key = keys.defaults(xxhash.xxh32_intdigest(b"".join(self._defaults)))
+        self._template_key = b"$%d\r\n%b\r\n" % (len(self._defaults_key), self._defaults_key.encode())
         key = entity_key(vocabulary.join_key, b"")
         cut = len(key) - len(PROJECT) - 4
         self._key = (key[:cut], key[cut + 4 :])
@@ -70,16 +75,21 @@ class FeatureBytes:
             start = end
         return out
 
-    def _head(self, name: bytes, count: int) -> bytes:
+    def copy(self, name: bytes) -> bytes:
+        """A packed COPY of the defaults to somebody new: what they share with nobody is then written over it."""
+        return b"*3\r\n$4\r\nCOPY\r\n%b$%d\r\n%b\r\n" % (self._template_key, *self._entity(name))
+
+    def defaults(self) -> list[bytes | str]:
+        """The command that writes what `copy` copies; its key names these features and defaults."""
+        return ["HSET", self._defaults_key, *self._defaults]
+
+    def _entity(self, name: bytes) -> tuple[int, bytes]:
         before, after = self._key  # an entity key but for the value and its length
-        return b"*%d\r\n$4\r\nHSET\r\n$%d\r\n%b%b%b%b\r\n" % (
-            4 + 2 * count,
-            len(before) + 4 + len(name) + len(after),
-            before,
-            len(name).to_bytes(4, "little"),
-            name,
-            after,
-        )
+        key = b"".join((before, len(name).to_bytes(4, "little"), name, after))
+        return len(key), key
+
+    def _head(self, name: bytes, count: int) -> bytes:
+        return b"*%d\r\n$4\r\nHSET\r\n$%d\r\n%b\r\n" % (4 + 2 * count, *self._entity(name))
 
     def _stamped(self, ms: int) -> bytes:
         value = timestamp(ms)

@@ -149,6 +149,20 @@ def test_lost_feature_hash_is_written_whole(ground: Ground, evicted: bool) -> No
     assert ground.online() == ground.offline()
 
 
+@pytest.mark.parametrize("template", [True, False])
+def test_somebody_new_is_whole_whatever_stood_there(ground: Ground, template: bool) -> None:
+    """Where a hash stands already, with a field of somebody else's, or the defaults are gone, all features come."""
+    engine = ground.engine()
+    key = layout.entity_key(VOCABULARY.join_key, b"org/u1")
+    ground.client.hset(key, b"crm:", b"kept")
+    if not template:
+        ground.client.delete(*ground.client.keys("tt:defaults:*"))
+    ground.post(event("u1", START, 1), event("u2", START, 2))
+    made.drain(engine)
+    assert ground.wrong() == {}
+    assert ground.client.hget(key, b"crm:") == b"kept"
+
+
 def test_position_never_goes_back(ground: Ground) -> None:
     """A hash found lost when a later write is under way is written again at that later position."""
     engine = ground.engine()
