@@ -13,7 +13,7 @@ from flows.resp import Connection, pack
 from flows.state import Layouts
 from flows.windows import Table
 
-MANY = 16_000  # people a write: half a second at 100,000 Zipf events/s, and what the store's malloc keeps at hand
+MANY = 32_000  # people a write: a second of 100,000 Zipf events a second
 _NOBODY = np.zeros(0, np.uint64)
 
 

@@ -119,7 +119,7 @@ def _bytes(values: Array) -> Array:
     return np.ascontiguousarray(values).view(np.uint8).reshape(len(values), width)
 
 
-AT_ONCE = 256 * 1024  # bytes
+AT_ONCE = 1024 * 1024  # bytes
 GROUPS = 2  # submitted and not yet done, at most
 
 
