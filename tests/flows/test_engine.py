@@ -168,7 +168,8 @@ def test_position_never_goes_back(ground: Ground) -> None:
     engine = ground.engine()
     for n in range(3):
         ground.post(event("u1", START + n, n))
-        engine.count(engine.read())
+        while not engine.count(engine.read()):
+            pass  # an empty answer may be one that was asked for before
         engine.write(engine.decide(engine.score(engine.evaluate(engine._due()))))  # without looking for replies
         if n == 0:
             engine.writer.settle()
@@ -203,7 +204,7 @@ def test_anonymous_history_joins_the_user(ground: Ground, seed: int) -> None:
     for n in range(130):
         now += int(rng.integers(1, DAY))
         user = str(rng.choice(known if rng.random() < 0.4 else crowd))
-        happened = event(user, now, n, int(rng.integers(0, 20)), now - int(rng.integers(0, 40 * DAY)), 5000)
+        happened = event(user, now, n, int(rng.integers(0, 18)), now - int(rng.integers(0, 40 * DAY)), 5000)
         made.post(ground.client, ground.store, VOCABULARY, [happened])
         receive(oracle, msgspec.structs.replace(happened, user=joined.get(user, user)))
         if n in {50, 90}:
