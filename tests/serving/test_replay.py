@@ -16,7 +16,7 @@ from feature_repo import keys
 from feature_repo.settings import Settings
 from serving.client import Door
 from serving.complaint import Complaint
-from serving.replay import BATCH_EVENTS, batches, prepared, read_index, replay
+from serving.replay import BATCH_EVENTS, TOGETHER, Clock, Index, Pace, batches, prepared, read_index, replay
 from tests.live import KEY, Live, live
 
 CALLS: list[dict[str, Any]] = [
@@ -62,15 +62,54 @@ def test_a_door_that_refuses_all_ends_the_replay(api: Live, tmp_path: Path) -> N
         replay(api.settings, "no-such-key", written(tmp_path / "calls", CALLS), 0, False)
 
 
-def test_speed_spreads_the_calls_over_time(
-    api: Live, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    """At a speed of a million, 59 days take about five seconds: so the pauses add up to that."""
-    pauses: list[float] = []
-    monkeypatch.setattr("serving.replay.BATCH_EVENTS", 1)
-    monkeypatch.setattr("time.sleep", pauses.append)
-    replay(api.settings, KEY, written(tmp_path / "calls", CALLS), 1e6, True)
-    assert max(pauses) == pytest.approx(59 * 86_400 / 1e6, abs=0.5)
+class Watch:
+    """A clock that only moves when it is told to."""
+
+    def __init__(self) -> None:
+        self.seconds = 5.0
+        self.clock = Clock(lambda: self.seconds, self.sleep)
+
+    def sleep(self, seconds: float) -> None:
+        self.seconds += seconds
+
+
+def a_call_a_minute(count: int) -> tuple[io.BytesIO, Index]:
+    made = [{**CALLS[0], "timestamp": f"2026-03-01T{n // 60:02}:{n % 60:02}:00Z"} for n in range(count)]
+    file = io.BytesIO(b"".join(msgspec.json.encode(call) + b"\n" for call in made))
+    return file, read_index(file)
+
+
+def test_speed_spreads_the_calls_over_time(api: Live, tmp_path: Path) -> None:
+    """At a speed of a million, 59 days take about five seconds: so long is waited in all."""
+    watch = Watch()
+    replay(api.settings, KEY, written(tmp_path / "calls", CALLS), 1e6, True, watch.clock)
+    assert watch.seconds - 5 == pytest.approx(59 * 86_400 / 1e6)
+
+
+def test_calls_go_steadily_at_their_time() -> None:
+    """At an hour a second, no call is posted before its time, nor later than the calls that it may wait for."""
+    watch = Watch()
+    file, index = a_call_a_minute(600)
+    pace = Pace(int(index.at[0]), 3600.0, watch.clock)
+    posted = 0
+    for at, calls in batches(file, index, pace):
+        told = list(pace.wait(at))
+        assert told == sorted(told)
+        for n in range(posted, posted + len(calls)):
+            assert n / 60 - 1e-6 <= watch.seconds - 5 <= n / 60 + TOGETHER + 1e-6
+        posted += len(calls)
+    assert posted == 600
+
+
+def test_what_is_overdue_goes_in_one_batch() -> None:
+    """A door that was away is not asked once for each tenth of a second that it missed."""
+    watch = Watch()
+    file, index = a_call_a_minute(600)
+    sizes = []
+    for _, calls in batches(file, index, Pace(int(index.at[0]), 3600.0, watch.clock)):
+        sizes.append(len(calls))
+        watch.seconds += 5
+    assert sizes == [7, 294, 299]
 
 
 @pytest.mark.parametrize(
@@ -112,7 +151,8 @@ def test_batches_keep_the_doors_limits() -> None:
     small = msgspec.json.encode(CALLS[0]) + b"\n"
     large = msgspec.json.encode({**CALLS[0], "properties": {"text": "x" * 30_000}}) + b"\n"
     file = io.BytesIO(small * (BATCH_EVENTS + 1) + large * 30)
-    sizes = [(len(calls), sum(map(len, calls))) for _, calls in batches(file, read_index(file))]
+    pace = Pace(0, 0.0, Clock())
+    sizes = [(len(calls), sum(map(len, calls))) for _, calls in batches(file, read_index(file), pace)]
     assert sum(count for count, _ in sizes) == BATCH_EVENTS + 31
     assert all(count <= 2500 and weight < 500_000 for count, weight in sizes)
 
