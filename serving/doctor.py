@@ -7,6 +7,7 @@ import re
 import shutil
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import closing
 
 import msgspec
 import redis
@@ -22,6 +23,8 @@ from serving.complaint import Complaint
 from serving.up import claim_port
 
 RESTORE = "restore its newer append-only files, or begin anew in another TELLTALE_HOME (or database of Redis)"
+ANOTHER = "is taken by another Telltale, not of this home or store: set TELLTALE_PORT to another port"
+UNKNOWN_KEY = 401
 ROOM = 1_000_000_000  # bytes of disk below which we speak up
 
 
@@ -124,17 +127,46 @@ def port(settings: Settings) -> Iterator[Finding]:
         claim_port(settings)
         yield Finding("port", True, f"{settings.port} is free")
     except Complaint as taken:
-        yield _who_answers(settings, taken)
+        yield from _who_answers(settings, taken)
 
 
-def _who_answers(settings: Settings, taken: Complaint) -> Finding:
-    door = Door(settings, "", timeout=3.0)
+def _who_answers(settings: Settings, taken: Complaint) -> Iterator[Finding]:
+    key = _key(settings)
+    with closing(Door(settings, key or "", timeout=3.0)) as door:
+        try:
+            telltale = "status" in door.text("/healthz")
+        except (Closed, Turned):
+            telltale = False
+        if not telltale:
+            yield Finding("port", False, str(taken))
+        elif key is None:
+            yield Finding("port", False, f"{settings.port} {ANOTHER}")
+        else:
+            yield from _readiness(settings, door)
+
+
+def _key(settings: Settings) -> str | None:
+    """A write key, empty where the store has none; None without a store."""
     try:
-        health = door.text("/healthz")
-    except (Closed, Turned):
-        return Finding("port", False, str(taken))
-    ours = "status" in health
-    return Finding("port", ours, f"{settings.port}: our API answers" if ours else str(taken))
+        return next(iter(write_keys.listed(store.connect(settings))), "")
+    except store.StoreError:
+        return None
+
+
+def _readiness(settings: Settings, door: Door) -> Iterator[Finding]:
+    """What the API says of itself, which knows our keys if it is ours."""
+    try:
+        door.json("/readyz")
+        yield Finding("port", True, f"{settings.port}: our API answers")
+        yield Finding("ready", True, "events become features")
+    except Turned as error:
+        if error.status == UNKNOWN_KEY and door.key:
+            yield Finding("port", False, f"{settings.port} {ANOTHER}")
+            return
+        yield Finding("port", True, f"{settings.port}: an API answers")
+        yield from (Finding("ready", False, problem) for problem in error.problem.get("problems") or [str(error)])
+    except Closed as error:
+        yield Finding("ready", False, str(error))
 
 
 def models(settings: Settings) -> Iterator[Finding]:

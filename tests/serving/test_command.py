@@ -17,6 +17,7 @@ from flows import store
 from flows.embedded import Embedded
 from serving import write_keys
 from serving.command import main, parser
+from tests.live import live
 
 TELLTALE = (sys.executable, "-m", "serving.command")
 
@@ -131,6 +132,23 @@ def test_doctor_names_each_ill(client: redis.Redis, settings: Settings, capsys: 
         assert f"WRONG  {what}" in said
     assert said.count("WRONG  model") == 4
     assert "ok     python" in said
+
+
+def test_doctor_asks_the_api_that_answers(
+    client: redis.Redis, settings: Settings, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What /readyz finds is told; the API of another store, or of another home, is not taken for ours."""
+    from serving.doctor import examine
+
+    with live(settings) as api:
+        assert examine(api.settings) == 1
+        said = capsys.readouterr().out
+        assert f"ok     port      {api.port}: an API answers" in said
+        assert "WRONG  ready     no engine works partitions 0, 1, 2, 3" in said
+        examine(Settings(home=settings.home / "elsewhere", port=api.port))
+        said = capsys.readouterr().out
+        assert "ok     store     no store runs" in said
+        assert f"WRONG  port      {api.port} is taken by another Telltale" in said
 
 
 def test_a_reader_who_leaves_is_no_fault(client: redis.Redis, settings: Settings) -> None:
