@@ -27,12 +27,11 @@ class SignalRecord(msgspec.Struct, frozen=True, kw_only=True):
     window: str
 
 
-class Alert(msgspec.Struct, frozen=True, kw_only=True):
+class Opened(msgspec.Struct, frozen=True, kw_only=True):
     """A score that opened an episode. Times are milliseconds since 1970.
 
-    `features` are the values as scored, in the order of the model's service. `event_at` and `scored_at` are
-    the log's time; `stored_at` is when the drain wrote it to SQL, by its own clock (0 until then). `reasons`
-    are in words, strongest first, filled by the drain.
+    `event_at` and `scored_at` are the log's time; `stored_at` is when the drain wrote it to SQL, by its own
+    clock (0 until then). `reasons` are in words, strongest first, filled by the drain.
     """
 
     id: str
@@ -46,11 +45,16 @@ class Alert(msgspec.Struct, frozen=True, kw_only=True):
     signals: list[SignalRecord]
     model: str
     model_version: str
-    features: list[float]
     event_at: int
     scored_at: int
     stored_at: int = 0
     reasons: list[str] = []
+
+
+class Alert(Opened, frozen=True, kw_only=True):
+    """As it is written and stored: `features` are the values as scored, in the order of the model's service."""
+
+    features: list[float]
 
 
 def alert_id(organisation: str, user: str, kind: str, entry: str) -> str:

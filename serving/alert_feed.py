@@ -14,14 +14,15 @@ from collections.abc import AsyncIterator, Callable
 from itertools import takewhile
 from typing import TypeVar
 
+import msgspec
 import sqlalchemy as sa
 from starlette.concurrency import run_in_threadpool
 
 from feature_repo import keys
 from feature_repo.settings import Settings
-from flows.alert import encode
 from flows.alert_store import AlertStore, Filter, Stored, matches
 from flows.resp import StoreError, pack
+from serving.alert_shown import Show
 from serving.connection import Connection, dial
 from serving.errors import ApiError, unavailable
 
@@ -60,10 +61,10 @@ class Shelf:
 class Feed:
     """`head` is the number of the latest alert known; all between `floor` (not included) and it are in memory."""
 
-    def __init__(self, settings: Settings, shelf: Shelf) -> None:
+    def __init__(self, settings: Settings, shelf: Shelf, show: Show) -> None:
         self.news = asyncio.Event()  # set, and then another one, whenever `head` moves
         self.head = self.floor = 0
-        self._settings, self._shelf = settings, shelf
+        self._settings, self._shelf, self._show = settings, shelf, show
         self._latest: deque[tuple[Stored, bytes]] = deque()  # with what is sent of it, made once for all clients
         self._started = False
         self._catching = asyncio.Lock()
@@ -102,7 +103,7 @@ class Feed:
                 self._take_in(page)
 
     def _take_in(self, page: list[Stored]) -> None:
-        self._latest.extend((stored, _frame(stored)) for stored in page)
+        self._latest.extend((stored, self._frame(stored)) for stored in page)
         self.head = page[-1].seq
         while len(self._latest) > KEPT:
             self.floor = self._latest.popleft()[0].seq
@@ -122,9 +123,12 @@ class Feed:
             found = self._remembered(seq, only)
         else:
             page = await self._shelf.ask(lambda store: store.after(only, seq, PAGE))
-            found = [(stored.seq, _frame(stored)) for stored in page]
+            found = [(stored.seq, self._frame(stored)) for stored in page]
         reached = found[-1][0] if len(found) == PAGE else max([head, *(number for number, _ in found)])
         return b"".join(frame for _, frame in found), reached
+
+    def _frame(self, stored: Stored) -> bytes:
+        return b"id: %d\nevent: alert\ndata: %b\n\n" % (stored.seq, msgspec.json.encode(self._show(stored.alert)))
 
     def _remembered(self, seq: int, only: Filter) -> list[tuple[int, bytes]]:
         newer = list(takewhile(lambda kept: kept[0].seq > seq, reversed(self._latest)))[::-1]
@@ -153,7 +157,3 @@ async def _wait(news: asyncio.Event) -> bytes:
     except TimeoutError:
         return b": still here\n\n"
     return b""
-
-
-def _frame(stored: Stored) -> bytes:
-    return b"id: %d\nevent: alert\ndata: %b\n\n" % (stored.seq, encode(stored.alert))

@@ -14,11 +14,12 @@ from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
 
-from feature_repo.settings import Settings
-from flows.alert import Alert, Priority
+from feature_repo.vocabulary import Vocabulary
+from flows.alert import Priority
 from flows.alert_store import Filter, Place
 from serving import api
 from serving.alert_feed import Feed, Shelf, frames
+from serving.alert_shown import Show, ShownAlert, shower
 from serving.errors import ApiError, json_response
 from serving.openapi import STREAM, Operation, Parameter
 from serving.query import WHOLE, Reader, asked, between, moment, read, value, whole
@@ -30,7 +31,7 @@ USUAL = 50
 class AlertPage(msgspec.Struct):
     """Alerts, latest scored first. `next`: cursor of the next page; null on the last. Times are ms since 1970."""
 
-    alerts: list[Alert]
+    alerts: list[ShownAlert]
     next: str | None
 
 
@@ -39,13 +40,15 @@ class Alerts(msgspec.Struct):
 
     shelf: Shelf
     feed: Feed
+    show: Show
+    types: Reader
 
 
 @contextlib.asynccontextmanager
-async def running(app: Starlette, settings: Settings) -> AsyncIterator[None]:
+async def running(app: Starlette, parts: api.Api) -> AsyncIterator[None]:
     """For the app's lifespan: opens the table and listens for new alerts."""
-    shelf = Shelf(settings)
-    app.state.alerts = Alerts(shelf, Feed(settings, shelf))
+    shelf, show = Shelf(parts.settings), shower(parts.vocabulary)
+    app.state.alerts = Alerts(shelf, Feed(parts.settings, shelf, show), show, _types(parts.vocabulary))
     listener = asyncio.create_task(app.state.alerts.feed.listen())
     try:
         yield
@@ -56,38 +59,52 @@ async def running(app: Starlette, settings: Settings) -> AsyncIterator[None]:
 
 
 async def listed(request: Request) -> Response:
-    given = asked(request, LIST_READERS)
+    mine = _alerts(request)
+    given = asked(request, LIST_READERS | {"type": mine.types})
     only, before, limit = _filter(request, given), given.get("cursor"), given.get("limit", USUAL)
-    found = await _alerts(request).shelf.ask(lambda store: store.newest(only, limit + 1, before))
+    found = await mine.shelf.ask(lambda store: store.newest(only, limit + 1, before))
     more = "{}-{}".format(*found[limit - 1].place) if len(found) > limit else None
-    return json_response(AlertPage([s.alert for s in found[:limit]], more))
+    return json_response(AlertPage([mine.show(s.alert) for s in found[:limit]], more))
 
 
 async def one(request: Request) -> Response:
     alert, organisation = request.path_params["id"], api.organisation(request)
-    found = await _alerts(request).shelf.ask(lambda store: store.find(alert, organisation))
+    mine = _alerts(request)
+    found = await mine.shelf.ask(lambda store: store.find(alert, organisation))
     if found is None:
         raise ApiError(404, f"there is no alert {alert[:200]!r}", "id")
-    return json_response(found)
+    return json_response(mine.show(found))
 
 
 async def stream(request: Request) -> Response:
-    given = asked(request, STREAM_READERS)
+    feed = _alerts(request).feed
+    given = asked(request, STREAM_READERS | {"type": _alerts(request).types})
     last = request.headers.get("last-event-id") or None
     after = given.get("after") if last is None else read("Last-Event-ID", last, whole)
-    feed = _alerts(request).feed
     start = await feed.start(after)
     headers = {"cache-control": "no-cache", "x-accel-buffering": "no"}
     return StreamingResponse(frames(feed, start, _filter(request, given)), headers=headers, media_type=STREAM)
 
 
 FILTERS = {
-    "type": "alert type, as `LIKELY_TO_SELL`",
+    "type": "alert type, as `LIKELY_TO_SELL`; one that no model raises is refused",
     "priority": "CRITICAL, HIGH, MEDIUM or LOW",
     "user": "of one person",
     "min_score": "calibrated score, at least",
 }
 SPAN = {"since": "scored then or later: ISO 8601, or ms since 1970", "until": "scored before that"}
+
+
+def _types(vocabulary: Vocabulary) -> Reader:
+    """Of the types that there are, so that a slip of the pen is not answered as "none of these yet"."""
+    known = tuple(service.alert for service in vocabulary.services if service.alert)
+
+    def type_(text: str) -> str:
+        if text not in known:
+            raise ValueError(f"expected one of {', '.join(known)}")
+        return text
+
+    return type_
 
 
 def _place(text: str) -> Place:
@@ -144,9 +161,9 @@ operations = [
     ),
     Operation(
         path="/v1/alerts/stream",
-        summary="Alerts as they are stored (server-sent events named `alert`, with Alert as data)",
+        summary="Alerts as they are stored (server-sent events named `alert`, with ShownAlert as data)",
         tag="Alerts",
-        gives=Alert,
+        gives=ShownAlert,
         media=STREAM,
         parameters=(
             *_filters,
@@ -159,7 +176,7 @@ operations = [
         path="/v1/alerts/{id}",
         summary="One alert",
         tag="Alerts",
-        gives=Alert,
+        gives=ShownAlert,
         parameters=(Parameter("id", "the alert's id", where="path"),),
         errors={404: "no such alert"},
     ),

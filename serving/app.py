@@ -71,7 +71,7 @@ async def lifespan(app: Starlette) -> AsyncIterator[None]:
     with contextlib.suppress(StoreError):
         (names,) = await parts.client.call(pack("HKEYS", keys.UNKNOWN))
         parts.intake.list_unknown(name.decode() for name in names)
-    async with alerts.running(app, parts.settings):
+    async with alerts.running(app, parts):
         gc.collect()
         gc.freeze()
         yield

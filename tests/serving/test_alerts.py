@@ -16,12 +16,18 @@ import redis
 
 from feature_repo import keys
 from feature_repo.settings import Settings
-from flows.alert import Alert, alert_id, decode
+from feature_repo.vocabulary import Vocabulary
+from flows.alert import Alert, alert_id
 from flows.alert_store import AlertStore, open_alerts
 from flows.embedded import Embedded
 from flows.store import connect
+from serving.alert_shown import ShownAlert, shower
 from tests.flows.made_alerts import alert
 from tests.live import Live, live
+
+VOCABULARY = Vocabulary()
+decode = msgspec.json.Decoder(ShownAlert).decode
+shown = shower(VOCABULARY)
 
 
 @pytest.fixture(scope="module")
@@ -84,7 +90,7 @@ class Events:
         self.answer = answer
         self.last = ""
 
-    def next(self) -> Alert:
+    def next(self) -> ShownAlert:
         """The next event; comments and other fields are passed over."""
         data = ""
         while True:
@@ -122,10 +128,32 @@ def users(page: Any) -> list[str]:
 def test_an_alert_is_told_whole(api: Live, desk: Desk) -> None:
     """By id and in the list it is the alert as stored, features and reasons with it."""
     (stored,) = desk.add(1, reasons=["home values looked up: 7 (30 d)"], stored_at=9)
-    assert decode(api.ask("GET", f"/v1/alerts/{stored.id}").body) == stored
+    assert decode(api.ask("GET", f"/v1/alerts/{stored.id}").body) == shown(stored)
     page = api.ask("GET", "/v1/alerts").json
     assert page["next"] is None
     assert page["alerts"] == [api.ask("GET", f"/v1/alerts/{stored.id}").json]
+
+
+def test_features_have_their_names(api: Live, desk: Desk) -> None:
+    """By id, in the list and in the stream; places stand for names where the model's list is another one by now."""
+    names = next(s.features for s in VOCABULARY.services if s.name == "likely_to_sell")
+    values = [float(n) for n in range(len(names))]
+    with stream(api) as events:
+        new, old = desk.add(1, features=values) + desk.add(2, features=[5.0, 7.0])
+        assert events.next().features == dict(zip(names, values, strict=True))
+        assert events.next().features == {"0": 5.0, "1": 7.0}
+    assert api.ask("GET", f"/v1/alerts/{new.id}").json["features"]["property_count"] == names.index("property_count")
+    assert [a["features"] for a in api.ask("GET", "/v1/alerts?user=u2").json["alerts"]] == [{"0": 5.0, "1": 7.0}]
+    assert desk.store.find(old.id) == old  # stored as before
+
+
+def test_a_type_that_does_not_exist_is_refused(api: Live) -> None:
+    """With the names of those that do."""
+    for path in ("", "/stream"):
+        answer = api.ask("GET", f"/v1/alerts{path}?type=LIKELY_TO_SEL")
+        assert (answer.status, answer.json["field"]) == (400, "type")
+        for service in VOCABULARY.services:
+            assert str(service.alert) in answer.json["detail"]
 
 
 def test_pages_show_each_once_while_new_ones_arrive(api: Live, desk: Desk) -> None:
@@ -204,7 +232,7 @@ def test_the_stream_brings_what_is_new_at_once(api: Live, desk: Desk) -> None:
     with stream(api) as events:
         began = time.monotonic()
         (new,) = desk.add(2)
-        assert events.next() == new
+        assert events.next() == shown(new)
         assert time.monotonic() - began < 0.25
 
 

@@ -1,0 +1,40 @@
+"""An alert as the API shows it: each feature by its name."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import msgspec
+
+from feature_repo.vocabulary import Vocabulary
+from flows.alert import Alert, Opened
+
+
+class ShownAlert(Opened, frozen=True, kw_only=True):
+    """A score that opened an episode. Times are milliseconds since 1970.
+
+    `features`: name -> value as scored. Where the vocabulary's list for the model is another one by now, places
+    in the list ("0", "1", ...) stand for the names.
+    """
+
+    features: dict[str, float]
+
+
+Show = Callable[[Alert], ShownAlert]
+
+
+def shower(vocabulary: Vocabulary) -> Show:
+    """Names features by the lists of the vocabulary's services."""
+    services = {service.name: service.features for service in vocabulary.services}
+
+    def show(alert: Alert) -> ShownAlert:
+        named = _named(services.get(alert.model, ()), alert.features)
+        return ShownAlert(**(msgspec.structs.asdict(alert) | {"features": named}))
+
+    return show
+
+
+def _named(names: Sequence[str], values: Sequence[float]) -> dict[str, float]:
+    if len(names) != len(values):
+        names = [str(place) for place in range(len(values))]
+    return dict(zip(names, values, strict=True))
