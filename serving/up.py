@@ -127,7 +127,7 @@ def _greeting(ground: Ground) -> list[str]:
         f"embedded Valkey, port {ground.server.where.port}" if ground.server else f"Redis at {store.address(settings)}"
     )
     return [
-        f"API    {Door(settings, ground.key).url} (its documentation: /docs)",
+        f"API    {Door(settings, ground.key).url} (its documentation: /docs, with the key as Basic auth user)",
         f"store  {where}; data and logs in {settings.home}",
         f"key    {ground.key}" + (" (just made: post events with it, as Basic auth user)" if ground.new_key else ""),
         *(f"beware {warning}" for warning in ground.warnings),
