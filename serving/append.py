@@ -12,6 +12,7 @@ import logging
 import signal
 from collections import Counter, deque
 from collections.abc import Iterable
+from functools import partial
 from typing import Any
 
 from feature_repo import keys
@@ -181,7 +182,8 @@ class Appender:
                 await free.acquire()
                 if self._groups and self._groups[0].waiting:
                     group = self._groups.popleft()
-                    commits.create_task(self._commit(connection, group)).add_done_callback(lambda _: free.release())
+                    commit = commits.create_task(self._commit(connection, group))
+                    commit.add_done_callback(partial(self._over, group, free))
                 else:
                     free.release()
                     self._wake.clear()
@@ -191,14 +193,18 @@ class Appender:
         try:
             answer = (await connection.call(commands))[-1]
         except (StoreError, asyncio.CancelledError) as error:
-            group.finish(Unavailable(f"the store went away before it answered {error}".strip()))
+            group.finish(_unsure(str(error)))
             raise
-        finally:
-            self._waiting_bytes -= group.size
         refused = _refusal(answer)
         group.finish(Unavailable(f"the store refused the append: {refused}") if refused else None)
         if self._clock == "log" and not refused:
             self._note(group, answer)
+
+    def _over(self, group: Group, free: asyncio.Semaphore, _: asyncio.Task[None]) -> None:
+        """Also of a commit that was cancelled before it began: its callers must not wait for ever."""
+        free.release()
+        self._waiting_bytes -= group.size
+        group.finish(_unsure())
 
     def _entries(self, group: Group) -> Iterable[bytes]:
         append = self._append_wall if self._clock == "wall" else self._append_log
@@ -233,6 +239,10 @@ class Appender:
                 except StoreError:
                     connection = None
             await asyncio.sleep(1)
+
+
+def _unsure(why: str = "") -> Unavailable:
+    return Unavailable(f"{why or 'the connection was given up'}; whether the events were stored is not known")
 
 
 def _unknown(group: Group) -> list[bytes]:

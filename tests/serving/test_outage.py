@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
 import http.client
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from feature_repo.settings import Settings
+from feature_repo.vocabulary import Vocabulary
+from flows.resp import Lost
 from flows.store import Embedded, embedded
+from serving.append import Appender, Group, Unavailable
+from serving.connection import Connection
 from tests.live import Live, live
 from tests.logged import Log
 
@@ -178,3 +184,48 @@ def test_a_told_end_is_quick_and_finishes_what_is_under_way(server: Embedded, tm
         thread.join()
     assert acknowledged
     assert set(acknowledged) <= {event.json["messageId"] for event in Log(settings).events()}
+
+
+class Gone(Connection):
+    """A connection whose server goes away while it should answer."""
+
+    def __init__(self) -> None:
+        pass
+
+    async def call(self, commands: Sequence[bytes]) -> list[Any]:
+        raise Lost("the store went away: it closed the connection")
+
+
+def waited_for() -> Group:
+    group = Group()
+    group.waiting.append(asyncio.get_running_loop().create_future())
+    return group
+
+
+def test_a_store_that_goes_away_is_said_once(tmp_path: Path) -> None:
+    """And that nobody knows whether the append took place."""
+
+    async def said() -> str:
+        group = waited_for()
+        with pytest.raises(Lost):
+            await Appender(Settings(home=tmp_path), Vocabulary(), "wall")._commit(Gone(), group)
+        return str(group.waiting[0].exception())
+
+    assert asyncio.run(said()) == (
+        "the store went away: it closed the connection; whether the events were stored is not known"
+    )
+
+
+def test_nobody_waits_for_an_append_that_never_began(tmp_path: Path) -> None:
+    """The second append is cancelled, by the failure of the first, before its first step."""
+
+    async def answers() -> list[bool]:
+        appender = Appender(Settings(home=tmp_path), Vocabulary(), "wall")
+        groups = [waited_for(), waited_for()]
+        appender._groups.extend(groups)
+        appender._wake.set()
+        with pytest.raises(ExceptionGroup):
+            await appender._commit_all(Gone())
+        return [isinstance(group.waiting[0].exception(), Unavailable) for group in groups if group.waiting[0].done()]
+
+    assert asyncio.run(answers()) == [True, True]
