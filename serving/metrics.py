@@ -26,6 +26,20 @@ from serving.openapi import Operation
 
 TEXT = "text/plain; version=0.0.4; charset=utf-8"
 Labels = dict[str, Any]
+ENGINE = {  # what the engine says of itself (`flows/housekeeping.py`), in words
+    "alive_at": "when the engine last spoke, seconds since 1970",
+    "clock_ms": "the log's time that the engine has reached, milliseconds since 1970",
+    "events": "events read from the log and worked since the engine started",
+    "users_written": "writes of a person's features since the engine started",
+    "users_cached": "people whose state the engine holds in memory",
+    "cache_hits": "people found in the engine's memory since it started",
+    "cache_misses": "people who had to be read from the store since the engine started",
+    "cache_evicted": "people put out of the engine's memory since it started; they stay in the store",
+    "dedup_ids": "messageIds that the engine remembers",
+    "dedup_horizon_hours": "how far back messageIds are remembered, hours of the log's time",
+    "oldest_unflushed_ms": "how long the oldest work that is not yet written has waited, milliseconds",
+    "stage_seconds_total": "seconds spent in each stage of the work since the engine started",
+}
 
 
 class Metric(msgspec.Struct):
@@ -122,7 +136,7 @@ def _engine(gauges: dict[str, float]) -> list[Metric]:
     for field, value in sorted(gauges.items()):
         name, _, what = field.partition(":")
         kind = "counter" if name.endswith("_total") else "gauge"
-        metric = found.setdefault(name, Metric(f"telltale_engine_{name}", kind, f"{name}, said by the engine", []))
+        metric = found.setdefault(name, Metric(f"telltale_engine_{name}", kind, ENGINE.get(name, name), []))
         metric.samples.append(("", {"what": what} if what else {}, value))
     return list(found.values())
 
