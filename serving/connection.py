@@ -27,6 +27,8 @@ class Connection:
 
     async def call(self, commands: Sequence[bytes]) -> list[Any]:
         """The replies to packed commands, in order. One that is an error stands as a `Refused`."""
+        if self.closed:  # another call found the server gone; writing now would be a fault of ours
+            raise Lost("the store went away: the connection is closed")
         try:
             async with asyncio.timeout(self._timeout):
                 self._writer.write(b"".join(commands))

@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
+import uvloop
 
 from feature_repo.settings import Settings
 from flows.resp import Lost, Refused, StoreError, pack
@@ -111,3 +112,16 @@ def test_nobody_there_is_said_with_the_address(tmp_path: Path) -> None:
     settings = Settings(home=tmp_path, redis_url="redis://127.0.0.1:1")
     with pytest.raises(Lost, match=r"127\.0\.0\.1:1"):
         asyncio.run(dial(settings))
+
+
+def test_a_connection_that_another_call_closed_is_lost(server: Embedded, tmp_path: Path) -> None:
+    """With either event loop: uvloop's transport would raise a RuntimeError when written to."""
+
+    async def call_closed() -> None:
+        connection = await dial(Settings(home=tmp_path))
+        connection.close()
+        with pytest.raises(Lost, match="went away"):
+            await connection.call([pack("PING")])
+
+    asyncio.run(call_closed())
+    uvloop.run(call_closed())
