@@ -47,7 +47,9 @@ def reasons(
     known = {s.name for s in vocabulary.signals}
     telling = [s for s in signals if s.strength >= TELLING and s.name in known]
     telling.sort(key=lambda s: -s.strength * s.confidence)
-    said = [_reason(vocabulary, names[i], values[i], told, telling) for i in _raising(added)]
+    silent = {f.name for f, v in zip(_features(vocabulary, names), values, strict=True) if says_nothing(f, v)}
+    raising = [i for i in _raising(added) if names[i] not in silent]
+    said = [_reason(vocabulary, names[i], values[i], told, telling) for i in raising[:RAISING]]
     also = [_signal(vocabulary, s.name, s) for s in telling]
     return list(dict.fromkeys([*said, *also]))[:REASONS]
 
@@ -58,12 +60,20 @@ def in_words(feature: Feature, value: float) -> str:
     if note and value == feature.default:
         return f"{what}: {note.partition(' = ')[2]}"
     window = "" if note or not feature.window[0].isdigit() else f" ({feature.window})"
-    return f"{what}: {_amount(feature.unit, value)}{window}"
+    return f"{what}: {_amount(feature, value)}{window}"
+
+
+def says_nothing(feature: Feature, value: float) -> bool:
+    """None of something is no reason, nor is what is unknown; no days since the last visit is one."""
+    return value == feature.default == 0
+
+
+def _features(vocabulary: Vocabulary, names: Sequence[str]) -> list[Feature]:
+    return [vocabulary.features[vocabulary.feature_index[name]] for name in names]
 
 
 def _raising(added: Sequence[float]) -> list[int]:
-    order = sorted(range(len(added)), key=lambda i: -added[i])
-    return [i for i in order[:RAISING] if added[i] > 0]
+    return [i for i in sorted(range(len(added)), key=lambda i: -added[i]) if added[i] > 0]
 
 
 def _reason(
@@ -93,10 +103,16 @@ def _spelled(count: str) -> str:
     return _PERIOD.sub(r"\1 \2", count.replace("_", " "))
 
 
-def _amount(unit: str, value: float) -> str:
+def _amount(feature: Feature, value: float) -> str:
+    """In its unit; a strength, 0-1, in three words, and what a description names already without its unit."""
+    unit = feature.unit
+    if isinstance(feature.of, Strength):
+        return "strongly" if value >= 0.7 else "clearly" if value >= TELLING else "a little" if value else "not at all"
     if unit == YES_NO:
         return "yes" if value else "no"
     if unit == "0-1":
         return f"{value:.0%}"
+    if unit == "-1 to 1":
+        return f"{value:+.0%}"
     number = f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
-    return number if unit.startswith(UNSPOKEN) else f"{number} {unit}"
+    return number if unit.startswith(UNSPOKEN) or feature.description.startswith(unit) else f"{number} {unit}"

@@ -32,12 +32,16 @@ def booster(column: int) -> xgboost.Booster:
     [
         ("value_check_count_30d", 7.0, "home values looked up: 7 (30 d)"),
         ("email_open_rate_90d", 0.625, "opens by mails sent: 62% (90 d)"),
-        ("days_since_doc_access", 3.04, "days since a document was last opened: 3.04 days"),
+        ("days_since_doc_access", 3.04, "days since a document was last opened: 3.04"),
         ("days_since_doc_access", 365.0, "days since a document was last opened: a year or never"),
         ("estimated_equity", 412_345.6, "value of the property less what is owed: 412,346 USD"),
         ("address_change_recent", 1.0, "the address changed: yes (90 d)"),
         ("visits_per_week", 0.7, "visits a week: 0.7 (90 d)"),
         ("mean_days_between_sessions", 6.071, "mean gap between days with a visit: 6.07 days"),
+        ("property_count", 1.0, "properties owned: 1"),
+        ("profile_updates_strength", 0.0, "changes the profile: not at all (30 d)"),
+        ("profile_updates_strength", 0.8, "changes the profile: strongly (30 d)"),
+        ("document_signal_count", 3.0, "document signals above 0.3: 3"),
         ("loan_to_value", 0.8, "what is owed by the value: 0.8"),
     ],
 )
@@ -63,6 +67,15 @@ def test_the_deciding_feature_comes_first() -> None:
     assert said == ["comparables viewed: 9 (30 d)"]
     values[column] = 1.0
     assert reasons(VOCABULARY, NAMES, values, contributions(booster(column), values), []) == []
+
+
+def test_none_of_something_is_no_reason() -> None:
+    """Though it raised the score most; no hours since the last event is one, and the others move up."""
+    values, added = [0.0] * len(NAMES), [0.0] * len(NAMES)
+    added[NAMES.index("profile_updates_strength")] = 3.0
+    added[NAMES.index("property_count")] = 2.0
+    added[NAMES.index("hours_since_last_event")] = 1.0
+    assert reasons(VOCABULARY, NAMES, values, added, []) == ["hours since any activity: 0"]
 
 
 def test_contributions_add_up_to_the_score() -> None:
