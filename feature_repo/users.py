@@ -185,7 +185,7 @@ FEATURES = (
         Derived(finish.decline, (Count("document_access", days=30), Count("document_access", days=60))),
         "-1 to 1",
         "30 d against the 30 d before",
-        "how much less documents are opened than in the month before",
+        "drop in documents opened, against the month before",
     ),
     _feature(
         "email_engagement_momentum",
@@ -200,7 +200,7 @@ FEATURES = (
         ),
         "-1 to 1",
         "30 d against 90 d",
-        "opens and clicks by mails sent, lately less usually",
+        "change in opens and clicks by mails sent, against usually",
     ),
     _feature("active_days_30d", ActiveDays(ANY, days=30), "days", "30 d", "days with any activity"),
     _feature(
