@@ -47,8 +47,8 @@ def reasons(
     known = {s.name for s in vocabulary.signals}
     telling = [s for s in signals if s.strength >= TELLING and s.name in known]
     telling.sort(key=lambda s: -s.strength * s.confidence)
-    silent = {f.name for f, v in zip(_features(vocabulary, names), values, strict=True) if says_nothing(f, v)}
-    raising = [i for i in _raising(added) if names[i] not in silent]
+    features = _features(vocabulary, names)
+    raising = [i for i in _raising(added) if not says_nothing(features[i], values[i])]
     said = [_reason(vocabulary, names[i], values[i], told, telling) for i in raising[:RAISING]]
     also = [_signal(vocabulary, s.name, s) for s in telling]
     return list(dict.fromkeys([*said, *also]))[:REASONS]
