@@ -1,6 +1,5 @@
 """Every Redis key and stream, and every field that is not Feast's. `{p}` is a partition number."""
 
-PREFIX = "tt:"
 STORE = "tt:store"  # hash: partitions, clock, seed, version; written once when the store is created
 KEYS = "tt:write_keys"  # hash: write key -> organisation
 VOCABULARIES = "tt:vocabularies"  # hash: fingerprint -> codebook (JSON), so that older entries and state stay readable

@@ -9,12 +9,11 @@ import gc
 import logging
 import sys
 import time
+from functools import partial
 
 import bytewax.operators as op
 import redis
 from bytewax.dataflow import Dataflow
-from bytewax.inputs import DynamicSource, StatelessSourcePartition
-from bytewax.outputs import DynamicSink, StatelessSinkPartition
 
 from feature_repo import settings as settings_
 from feature_repo import vocabulary as vocabulary_
@@ -38,7 +37,7 @@ _log = logging.getLogger(__name__)
 def dataflow(engine: Engine, keeping: Housekeeping) -> Dataflow:
     """The whole way of an event, top to bottom."""
     flow = Dataflow("alerting")
-    entries = op.input("log", flow, Log(engine, keeping))
+    entries = op.input("log", flow, running.Source(partial(_read, engine, keeping)))
     # list[Read]: what has come, of all partitions
     counted = op.map("windows", entries, engine.count)
     # list[Read]: the same, now in the table
@@ -50,52 +49,20 @@ def dataflow(engine: Engine, keeping: Housekeeping) -> Dataflow:
     # Evaluated: with each model's scores
     decided = op.map("episodes", scored, engine.decide)
     # Evaluated: with the alerts that opened
-    op.output("store", decided, Store(engine))
+    op.output("store", decided, running.Sink(partial(_write, engine)))
     return flow
 
 
-class _LogPartition(StatelessSourcePartition[list[Read]]):
-    def __init__(self, engine: Engine, keeping: Housekeeping) -> None:
-        self._engine, self._keeping = engine, keeping
-
-    def next_batch(self) -> list[list[Read]]:
-        if running.stopping.is_set():
-            raise StopIteration
-        if self._keeping.failed:
-            raise self._keeping.failed
-        return [self._engine.read()]
+def _read(engine: Engine, keeping: Housekeeping) -> list[list[Read]]:
+    """One micro-batch, which spans all partitions. Raises what ended the housekeeping."""
+    if keeping.failed:
+        raise keeping.failed
+    return [engine.read()]
 
 
-class Log(DynamicSource[list[Read]]):
-    """All partitions of this worker as one source: a micro-batch spans them all."""
-
-    def __init__(self, engine: Engine, keeping: Housekeeping) -> None:
-        self._engine, self._keeping = engine, keeping
-
-    def build(self, step_id: str, worker_index: int, worker_count: int) -> _LogPartition:
-        return _LogPartition(self._engine, self._keeping)
-
-
-class _StorePartition(StatelessSinkPartition[Evaluated]):
-    def __init__(self, engine: Engine) -> None:
-        self._engine = engine
-
-    def write_batch(self, items: list[Evaluated]) -> None:
-        for item in items:
-            self._engine.write(item)
-
-    def close(self) -> None:
-        """Nothing: the engine is closed by whoever made it."""
-
-
-class Store(DynamicSink[Evaluated]):
-    """One transaction a partition."""
-
-    def __init__(self, engine: Engine) -> None:
-        self._engine = engine
-
-    def build(self, step_id: str, worker_index: int, worker_count: int) -> _StorePartition:
-        return _StorePartition(self._engine)
+def _write(engine: Engine, items: list[Evaluated]) -> None:
+    for item in items:
+        engine.write(item)
 
 
 def models(vocabulary: Vocabulary, settings: Settings) -> dict[str, Model]:

@@ -141,7 +141,6 @@ class Plan:
         self.window_kind = np.array([_KINDS.index(w.kind) for w in self.windows], np.int64)
         lengths = [[w.length for w in self.windows if w.column == i] for i in range(c)]
         self.keep = np.array([max(x, default=1) for x in lengths], np.int64)
-        self.is_text = np.array([t.kind == "text" for t in self.vocabulary.traits], bool)
 
     def _route(self) -> None:
         """Which columns, and which last moments, an event code adds to."""
@@ -180,7 +179,7 @@ class Plan:
 
 
 _KINDS = ("sum", "days", "first", "moment")
-SUM, DAYS, FIRST, MOMENT = range(4)
+DAYS, FIRST, MOMENT = range(1, 4)
 
 
 def _takes(events: tuple[str, ...], tag: str | None, code: Any) -> bool:
