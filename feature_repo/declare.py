@@ -49,6 +49,48 @@ class Trait(msgspec.Struct, frozen=True, kw_only=True):
     unit: str = ""
 
 
+class Entity(msgspec.Struct, frozen=True, kw_only=True):
+    """Something that features are of. Stored under `organisation/value` of its join key."""
+
+    name: str
+    join_key: str
+    description: str
+
+
+class Field(msgspec.Struct, frozen=True, kw_only=True):
+    """One column of a view that outside data fills.
+
+    `trait`: what is pushed here is told as this trait too, as if by `identify`, so that features made of the
+    trait move and the person is scored again.
+    """
+
+    name: str
+    description: str
+    unit: str = ""
+    kind: Literal["number", "integer", "text"] = "number"
+    trait: str | None = None
+
+
+class View(msgspec.Struct, frozen=True, kw_only=True):
+    """Features of an entity that live and are read together: one Feast feature view.
+
+    `external`: filled by whoever pushes; else by the flow alone. A value older than `ttl_days` counts as expired.
+    """
+
+    name: str
+    entity: str
+    fields: tuple[Field, ...]
+    description: str
+    owner: str
+    ttl_days: int
+    external: bool = True
+
+    @property
+    def push_source(self) -> str:
+        """Under which name Feast's `/push` knows it."""
+        return f"{self.name}_push"
+
+
 class Aggregate(msgspec.Struct, frozen=True):
     """A windowed value over tiles: `count` and `sum` add, `days` counts the tiles that have any,
     `first` is the first such tile (0 = none), `moment` is the sum of tile number x count.
@@ -165,7 +207,11 @@ class Signal(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Service(msgspec.Struct, frozen=True, kw_only=True):
-    """A model's input list, in order. `alert`: the alert type that its score may open."""
+    """A model's input list, in order. `alert`: the alert type that its score may open.
+
+    A feature of the flow's view goes by its name, one of another view as `view:feature`. The stream scores an alert
+    model from the flow's view alone.
+    """
 
     name: str
     features: tuple[str, ...]

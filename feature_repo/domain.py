@@ -1,8 +1,10 @@
 """The domain that ships: real estate and CRM. Another directory with a `domain.py` of these names replaces it."""
 
+from feature_repo.entities import ENTITIES
 from feature_repo.events import EVENTS, TRAITS
 from feature_repo.services import SERVICES
 from feature_repo.signals import SIGNALS
-from feature_repo.users import ENTITY, FEATURES, JOIN_KEY, VIEW
+from feature_repo.users import FEATURES, VIEW
+from feature_repo.views import VIEWS
 
-__all__ = ["ENTITY", "EVENTS", "FEATURES", "JOIN_KEY", "SERVICES", "SIGNALS", "TRAITS", "VIEW"]
+__all__ = ["ENTITIES", "EVENTS", "FEATURES", "SERVICES", "SIGNALS", "TRAITS", "VIEW", "VIEWS"]

@@ -23,8 +23,6 @@ from feature_repo.events import EVENTS
 from feature_repo.signals import SIGNALS
 
 VIEW = "user_features"
-ENTITY = "user"
-JOIN_KEY = "user_id"
 BEHAVIOURS = tuple(event.name for event in EVENTS if event.role == "behaviour" and event.by_person)
 LONG_AGO = 365.0  # days: recency stops growing here, and stands here for "never"
 

@@ -16,8 +16,10 @@ from feature_repo.declare import (
     ANY,
     Aggregate,
     Derived,
+    Entity,
     EventType,
     Feature,
+    Field,
     Last,
     Node,
     Service,
@@ -26,9 +28,13 @@ from feature_repo.declare import (
     Trait,
     TraitChanged,
     TraitValue,
+    View,
 )
 from feature_repo.layout import field
 
+_PERSON = Entity(name="user", join_key="user_id", description="a person")  # where a domain names no entity
+_OWNER = "telltale"
+_TTL_DAYS = 3  # of the flow's view: everybody is refreshed once a day, so an older value means that nobody does
 KEEP_DAYS = 90  # tiles kept; a longer window cannot be declared
 UNKNOWN = 0xFFFF  # code of an event that the vocabulary does not name
 SILENT = 0xFFFE  # code of a call that is stored and touches no window: identify, page, group...
@@ -50,8 +56,9 @@ class Code(msgspec.Struct, frozen=True):
 
 
 class Vocabulary:
-    """Events, traits, features, signals and services of one domain, with their numbers.
+    """Events, traits, features, signals, services and views of one domain, with their numbers.
 
+    `view` names the flow's view, `entity` and `join_key` whose it is; `views` holds it and the external ones.
     `codes[i]` is what event code `i` in the log means; `fingerprint` names this numbering.
     """
 
@@ -62,8 +69,10 @@ class Vocabulary:
         self.signals: tuple[Signal, ...] = tuple(getattr(module, "SIGNALS", ()))
         self.services: tuple[Service, ...] = tuple(getattr(module, "SERVICES", ()))
         self.view: str = getattr(module, "VIEW", "user_features")
-        self.entity: str = getattr(module, "ENTITY", "user")
-        self.join_key: str = getattr(module, "JOIN_KEY", "user_id")
+        self.entities: tuple[Entity, ...] = tuple(getattr(module, "ENTITIES", ())) or (_PERSON,)
+        self.entity, self.join_key = self.entities[0].name, self.entities[0].join_key
+        self.external: tuple[View, ...] = tuple(getattr(module, "VIEWS", ()))
+        self.views = {view.name: view for view in (self._flow_view(module), *self.external)}
         if found := errors(self):
             raise VocabularyError(found)
         self.codes = tuple(Code(e.name, tag) for e in self.events for tag in (None, *e.tags))
@@ -72,6 +81,27 @@ class Vocabulary:
         self.feature_index = {feature.name: i for i, feature in enumerate(self.features)}
         self.event = {event.name: event for event in self.events}
         self._named = {spelled(s): e for e in self.events for s in (e.name, *e.segment)}
+
+    def _flow_view(self, module: ModuleType) -> View:
+        return View(
+            name=self.view,
+            entity=self.entity,
+            fields=tuple(Field(name=f.name, description=f.description, unit=f.unit) for f in self.features),
+            description=f"what the stream knows of a {self.entity}",
+            owner=getattr(module, "OWNER", _OWNER),
+            ttl_days=getattr(module, "TTL_DAYS", _TTL_DAYS),
+            external=False,
+        )
+
+    def entity_of(self, view: View) -> Entity:
+        return next(entity for entity in self.entities if entity.name == view.entity)
+
+    def resolve(self, reference: str) -> tuple[View, Field] | None:
+        """The view and field that `feature` (of the flow's view) or `view:feature` names."""
+        view_name, _, name = reference.rpartition(":")
+        view = self.views.get(view_name or self.view)
+        found = next((f for f in view.fields if f.name == name), None) if view else None
+        return (view, found) if view and found else None
 
     @property
     def codebook(self) -> bytes:
@@ -120,7 +150,7 @@ def load(directory: str = "") -> Vocabulary:
 
 def errors(v: Vocabulary) -> list[str]:
     """All that is wrong with a domain, each in one line."""
-    return [*_duplicates(v), *_collisions(v), *_references(v), *_windows(v), *_services(v)]
+    return [*_duplicates(v), *_views(v), *_collisions(v), *_references(v), *_windows(v), *_services(v)]
 
 
 def nodes(node: Node, v: Vocabulary) -> list[Node]:
@@ -145,20 +175,42 @@ def _duplicates(v: Vocabulary) -> list[str]:
         "feature": [f.name for f in v.features],
         "signal": [s.name for s in v.signals],
         "service": [s.name for s in v.services],
-    }
+        "entity": [e.name for e in v.entities],
+        "join key": [e.join_key for e in v.entities],
+        "view": [v.view, *(view.name for view in v.external)],
+    } | {f"view {view.name}, field": [f.name for f in view.fields] for view in v.external}
     found = []
     for kind, names in lists.items():
         found += [f"{kind} {n} is declared {names.count(n)} times" for n in dict.fromkeys(names) if names.count(n) > 1]
     return found
 
 
+def _views(v: Vocabulary) -> list[str]:
+    entities, traits = {e.name for e in v.entities}, {t.name: t for t in v.traits}
+    found = [f"view {w.name}: no entity {w.entity}" for w in v.external if w.entity not in entities]
+    found += [f"view {w.name}: its ttl is {w.ttl_days} days, expected 1 or more" for w in v.external if w.ttl_days < 1]
+    for view in v.external:
+        for told in (f for f in view.fields if f.trait):
+            where = f"view {view.name}: {told.name} tells the trait {told.trait}"
+            if view.entity != v.entity:
+                found.append(f"{where}, but is no view of the {v.entity}")
+            elif told.trait not in traits:
+                found.append(f"{where}, which is not declared")
+            elif (traits[told.trait].kind == "text") != (told.kind == "text"):
+                found.append(f"{where}, which is a {traits[told.trait].kind}, and is a {told.kind}")
+    return found
+
+
 def _collisions(v: Vocabulary) -> list[str]:
-    seen: dict[bytes, str] = {}
+    """One hash holds all views of an entity, so their fields must differ between them too."""
+    seen: dict[tuple[str, bytes], str] = {}
     found = []
-    for feature in v.features:
-        other = seen.setdefault(field(v.view, feature.name), feature.name)
-        if other != feature.name:
-            found.append(f"features {other} and {feature.name} share Feast's 4-byte field: rename one")
+    for view in v.views.values():
+        for name in dict.fromkeys(f.name for f in view.fields):
+            reference = f"{view.name}:{name}"
+            other = seen.setdefault((view.entity, field(view.name, name)), reference)
+            if other != reference:
+                found.append(f"features {other} and {reference} share Feast's 4-byte field: rename one")
     return found
 
 
@@ -190,5 +242,8 @@ def _windows(v: Vocabulary) -> list[str]:
 
 
 def _services(v: Vocabulary) -> list[str]:
-    features = {f.name for f in v.features}
-    return [f"service {s.name}: no feature {n}" for s in v.services for n in s.features if n not in features]
+    found = [f"service {s.name}: no feature {n}" for s in v.services for n in s.features if v.resolve(n) is None]
+    for service in (s for s in v.services if s.alert):
+        outside = [n for n in service.features if n not in {f.name for f in v.features} and v.resolve(n)]
+        found += [f"service {service.name}: an alert is scored in the stream, which has no {n}" for n in outside]
+    return found

@@ -110,7 +110,7 @@ def test_features_that_share_feasts_field_are_refused(monkeypatch: pytest.Monkey
     """Feast keeps 4 bytes of a feature's name and never looks for collisions."""
     monkeypatch.setattr("feature_repo.vocabulary.field", lambda view, name: b"same")
     two = (feature("a", Count("viewed", days=7)), feature("b", Count("viewed", days=7)))
-    with pytest.raises(VocabularyError, match="features a and b share"):
+    with pytest.raises(VocabularyError, match="features user_features:a and user_features:b share"):
         Vocabulary(made(FEATURES=two))  # type: ignore[arg-type]  # a namespace does for a module
 
 

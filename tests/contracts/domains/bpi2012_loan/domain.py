@@ -1,9 +1,10 @@
 """Loan applications of a Dutch bank (BPI Challenge 2012): each step that an application goes through is an event."""
 
 from feature_repo import finish
-from feature_repo.declare import ANY, ActiveDays, Count, Derived, EventType, Feature, FirstDay, Last, Node, Sum
+from feature_repo.declare import ANY, ActiveDays, Count, Derived, Entity, EventType, Feature, FirstDay, Last, Node, Sum
 
-VIEW, ENTITY, JOIN_KEY = "application_features", "application", "case_id"
+VIEW = "application_features"
+ENTITIES = (Entity(name="application", join_key="case_id", description="a loan application"),)
 OF_APPLICATION = (
     *("submitted", "partlysubmitted", "preaccepted", "accepted", "finalized", "approved", "activated"),
     *("registered", "cancelled", "declined"),

@@ -1,9 +1,10 @@
 """Visits of a shop (REES46): products viewed, put into the cart, bought."""
 
 from feature_repo import finish
-from feature_repo.declare import ANY, Count, Derived, EventType, Feature, Last, Node, Sum
+from feature_repo.declare import ANY, Count, Derived, Entity, EventType, Feature, Last, Node, Sum
 
-VIEW, ENTITY, JOIN_KEY = "shopper_features", "shopper", "shopper_id"
+VIEW = "shopper_features"
+ENTITIES = (Entity(name="shopper", join_key="shopper_id", description="a visitor of the shop"),)
 KINDS = {"view": "Product Viewed", "cart": "Product Added", "purchase": "Order Completed"}
 
 EVENTS = tuple(
