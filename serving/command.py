@@ -59,6 +59,7 @@ def parser() -> argparse.ArgumentParser:
     _add(commands, "bench", "benchmarks of a checkout: `bench NAME`, --json for a machine", _bench, more=True)
     _add(commands, "doctor", "what is missing or wrong, in plain words", _doctor)
     _user_options(_add(commands, "user", "one person: features, signals, scores and reasons", _user))
+    _features_options(_add(commands, "features", "the feature store: check, address, report", _features))
     _keys_options(_add(commands, "keys", "the write keys; `keys make ORGANISATION` makes one", _keys))
     return top
 
@@ -97,6 +98,12 @@ def _user_options(user: argparse.ArgumentParser) -> None:
 def _keys_options(keys: argparse.ArgumentParser) -> None:
     keys.add_argument("do", nargs="?", choices=["list", "make"], default="list")
     keys.add_argument("organisation", nargs="?", default="main")
+
+
+def _features_options(features: argparse.ArgumentParser) -> None:
+    from serving.features_command import options
+
+    options(features)
 
 
 def _refuse_python() -> None:
@@ -168,6 +175,10 @@ def _keys(settings: Settings, given: argparse.Namespace, more: Sequence[str]) ->
         raise Complaint(str(error)) from None
     for key, organisation in write_keys.listed(client).items():
         print(f"{key}  {organisation}")
+
+
+def _features(settings: Settings, given: argparse.Namespace, more: Sequence[str]) -> int:
+    return int(given.do(settings, given))
 
 
 def _first_key(settings: Settings) -> str:
