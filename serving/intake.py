@@ -5,18 +5,18 @@ Knows nothing of HTTP or Redis. What depends on the vocabulary is looked up once
 
 from __future__ import annotations
 
-import math
 import re
-import struct
 import uuid
 from collections.abc import Callable, Iterable
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 
 import msgspec
 import xxhash
 
 from feature_repo.declare import EventType, Trait
+from feature_repo.moments import milliseconds
+from feature_repo.traits import bits
 from feature_repo.vocabulary import SILENT, UNKNOWN, Vocabulary
 from flows.entry import Draft
 from flows.store import Store
@@ -100,7 +100,7 @@ class Intake:
         traits = self._told_traits(message.traits)
         user, anonymous = person(message.userId, "userId"), person(message.anonymousId, "anonymousId")
         draft, index = self._add(message, raw, sender, (SILENT, 0))
-        draft.traits.extend((index, trait, bits) for trait, bits in traits)
+        draft.traits.extend((index, trait, value) for trait, value in traits)
         if user and anonymous:
             self._join(sender, draft.ts[index], ANONYMOUS + anonymous, draft.names[index])
 
@@ -147,7 +147,7 @@ class Intake:
         if told is None:
             return []
         given = ((trait, getattr(told, f"t{i}")) for i, trait in enumerate(self._vocabulary.traits))
-        return [(i, trait_bits(trait, value)) for i, (trait, value) in enumerate(given) if value is not None]
+        return [(i, _told_bits(trait, value)) for i, (trait, value) in enumerate(given) if value is not None]
 
 
 def with_field(raw: bytes, name: str, value: str) -> bytes:
@@ -181,11 +181,6 @@ def person(given: str | int | None, field: str) -> str:
     if not given.isprintable() and _CONTROL.search(given):
         raise Rejected(field, "expected no control characters")
     return given
-
-
-def milliseconds(moment: datetime) -> int:
-    """Since 1970; without a zone it is UTC."""
-    return math.floor((moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp() * 1000)
 
 
 def corrected(message: Message, sender: Sender) -> int:
@@ -266,26 +261,11 @@ def fixed(value: Any, plan: Plan) -> int:
     return round(value * plan.scale)
 
 
-def trait_bits(trait: Trait, value: Any) -> int:
-    """64 bits, as int64: a finite double (numbers; dates in ms since 1970), or a text's fingerprint."""
-    if trait.kind == "text":
-        text = value if isinstance(value, str) else msgspec.json.encode(value, order="deterministic").decode()
-        return xxhash.xxh3_64_intdigest(text.strip().lower().encode()) & 0x7FFF_FFFF_FFFF_FFFF
-    number = _date(trait, value) if trait.kind == "date" else _number(trait, value)
-    return int(struct.unpack("<q", struct.pack("<d", number + 0.0))[0])
-
-
-def _number(trait: Trait, value: Any) -> float:
-    if type(value) not in (int, float) or not abs(value) <= 1e300:
-        raise Rejected(f"traits.{trait.name}", f"expected a number, got {value!r:.60}")
-    return float(value)
-
-
-def _date(trait: Trait, value: Any) -> float:
+def _told_bits(trait: Trait, value: Any) -> int:
     try:
-        return float(milliseconds(datetime.fromisoformat(value)))
-    except (TypeError, ValueError):
-        raise Rejected(f"traits.{trait.name}", f"expected an ISO 8601 date, got {value!r:.60}") from None
+        return bits(trait, value)
+    except ValueError as error:
+        raise Rejected(f"traits.{trait.name}", str(error)) from None
 
 
 def _utf8(text: str | None) -> bytes:

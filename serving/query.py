@@ -10,8 +10,8 @@ import msgspec
 from msgspec import Meta
 from starlette.requests import Request
 
+from feature_repo.moments import milliseconds
 from serving.errors import ApiError
-from serving.intake import milliseconds
 
 Reader = Callable[[str], Any]  # of a parameter's text; raises ValueError that says what is expected
 WHOLE = Annotated[int, Meta(ge=0, le=(1 << 63) - 1)]

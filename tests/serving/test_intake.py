@@ -10,11 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from feature_repo.declare import Trait
 from feature_repo.vocabulary import Vocabulary
 from flows.store import Store
 from serving.append import Group
-from serving.intake import MAX_LISTED, MAX_NAMES, Intake, Rejected, Sender, trait_bits, with_field
+from serving.intake import MAX_LISTED, MAX_NAMES, Intake, Rejected, Sender, with_field
 from serving.messages import Track, call_decoder
 
 NOW = 1_700_000_000_000
@@ -70,30 +69,6 @@ def test_on_event_time_the_told_time_is_the_truth() -> None:
     taken.take(Track(userId="u", event="session", timestamp=then, sentAt=datetime.now(UTC)), b"{}", sender(group))
     (draft,) = group.drafts.values()
     assert draft.ts == [then.timestamp() * 1000]
-
-
-@pytest.mark.parametrize(
-    ("kind", "value"),
-    [("number", "3"), ("number", True), ("number", 10**400), ("number", [1]), ("date", 5), ("date", "2020-13-01")],
-)
-def test_a_trait_that_is_not_what_it_should_be_is_rejected(kind: str, value: object) -> None:
-    with pytest.raises(Rejected, match="expected"):
-        trait_bits(Trait(name="t", description="", kind=kind), value)  # type: ignore[arg-type]  # number or date
-
-
-def test_the_same_text_in_other_letters_has_the_same_fingerprint() -> None:
-    """So that a trait changes only when its meaning does; structured ones are compared as a whole."""
-    trait = Trait(name="address", description="", kind="text")
-    assert trait_bits(trait, " Elm St 1") == trait_bits(trait, "elm st 1 ")
-    assert trait_bits(trait, {"a": 1, "b": 2}) == trait_bits(trait, {"b": 2, "a": 1})
-    assert trait_bits(trait, {"a": 1}) != trait_bits(trait, {"a": 2})
-    assert 0 <= trait_bits(trait, "x") < 1 << 63
-
-
-def test_zero_has_one_spelling() -> None:
-    """-0.0 and 0 are one value: nothing changed."""
-    trait = Trait(name="n", description="")
-    assert trait_bits(trait, -0.0) == trait_bits(trait, 0)
 
 
 @given(raw=st.dictionaries(st.text(), st.integers(), min_size=1), value=st.text())

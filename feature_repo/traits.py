@@ -1,0 +1,44 @@
+"""A trait's value as 64 bits: the one way in which the door, the stream and the training data keep it."""
+
+from __future__ import annotations
+
+import struct
+from datetime import datetime
+from typing import Any
+
+import msgspec
+import xxhash
+
+from feature_repo.declare import Trait
+from feature_repo.moments import milliseconds
+
+MOST = 1e300  # of a number, either way
+
+
+def bits(trait: Trait, value: Any) -> int:
+    """As int64: a finite double (numbers; dates in ms since 1970), or a text's fingerprint.
+
+    Raises ValueError that says what is expected.
+    """
+    if trait.kind == "text":
+        return _fingerprint(value)
+    number = _date(value) if trait.kind == "date" else _number(value)
+    return int(struct.unpack("<q", struct.pack("<d", number + 0.0))[0])  # + 0.0: -0.0 is no other value
+
+
+def _fingerprint(value: Any) -> int:
+    text = value if isinstance(value, str) else msgspec.json.encode(value, order="deterministic").decode()
+    return xxhash.xxh3_64_intdigest(text.strip().lower().encode()) & 0x7FFF_FFFF_FFFF_FFFF
+
+
+def _number(value: Any) -> float:
+    if type(value) not in (int, float) or not abs(value) <= MOST:
+        raise ValueError(f"expected a number, got {value!r:.60}")
+    return float(value)
+
+
+def _date(value: Any) -> float:
+    try:
+        return float(milliseconds(datetime.fromisoformat(value)))
+    except (TypeError, ValueError):
+        raise ValueError(f"expected an ISO 8601 date, got {value!r:.60}") from None
