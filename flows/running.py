@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import signal
 import sys
-import threading
 from collections.abc import Callable, Iterable
 from types import FrameType
 from typing import Any, TypeVar
@@ -19,13 +18,14 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from feature_repo.settings import Settings
+from flows.stopping import Stop
 from flows.store import connect
 
 PAUSE = 0.5  # seconds between two tries while something is down
 REDIS_DOWN = (redis.ConnectionError, redis.TimeoutError, redis.BusyLoadingError)
 T = TypeVar("T")
 
-stopping = threading.Event()
+stopping = Stop()
 
 
 class Source(DynamicSource[Any], StatelessSourcePartition[Any]):

@@ -18,6 +18,7 @@ from feature_repo.settings import Settings
 from flows.embedded import Embedded
 from flows.lifeline import leashed
 from flows.resp import StoreError
+from flows.stopping import Stop
 
 QUICK = 5.0  # seconds: a life shorter than this counts as a quick death
 MANY = 5  # quick deaths in a row that are worth a word
@@ -145,7 +146,7 @@ class Supervisor:
         self.server = server
         self.lives = [Life(child, logs, environ, say) for child in children]
         self._say = say
-        self._ending = threading.Event()
+        self._ending = Stop()
 
     def run(self) -> None:
         """Until `end` is called: start, watch, start again. Then stops all."""
