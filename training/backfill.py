@@ -22,7 +22,8 @@ class Stream(msgspec.Struct, frozen=True):
     """What the log of one history would hold, in its order: columns of events, and of traits told.
 
     `person` numbers people from 0; `now` and `trait_now` are the log's time at each: what was logged after an
-    instant is no part of it, however early it happened.
+    instant is no part of it, however early it happened. `seen`: from when it counts as this person's, where that is
+    later than it was logged: an anonymous person's event, once it is known who they are.
     """
 
     people: int
@@ -38,6 +39,7 @@ class Stream(msgspec.Struct, frozen=True):
     trait_bits: Array
     trait_ts: Array
     trait_now: Array
+    seen: Array | None = None
 
 
 def stream(history: History, vocabulary: Vocabulary) -> Stream:
@@ -118,7 +120,8 @@ class _Chunk:
         order = np.lexsort((at, person))
         asked = key(person[order], at[order])
         nth = np.arange(len(order)) - np.searchsorted(person[order], person[order])
-        events = self._rounds(asked, person[order], nth, self._of.person[self._events], self._of.now[self._events])
+        seen = self._of.now if self._of.seen is None else self._of.seen
+        events = self._rounds(asked, person[order], nth, self._of.person[self._events], seen[self._events])
         traits = self._rounds(
             asked, person[order], nth, self._of.trait_person[self._traits], self._of.trait_now[self._traits]
         )
