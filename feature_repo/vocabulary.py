@@ -33,6 +33,7 @@ from feature_repo.declare import (
 from feature_repo.layout import field
 
 _PERSON = Entity(name="user", join_key="user_id", description="a person")  # where a domain names no entity
+COLUMNS = ("event_timestamp", "created")  # of rows for Feast's offline store, besides the join key and the features
 _OWNER = "telltale"
 _TTL_DAYS = 3  # of the flow's view: everybody is refreshed once a day, so an older value means that nobody does
 KEEP_DAYS = 90  # tiles kept; a longer window cannot be declared
@@ -150,7 +151,7 @@ def load(directory: str = "") -> Vocabulary:
 
 def errors(v: Vocabulary) -> list[str]:
     """All that is wrong with a domain, each in one line."""
-    return [*_duplicates(v), *_views(v), *_collisions(v), *_references(v), *_windows(v), *_services(v)]
+    return [*_duplicates(v), *_names(v), *_views(v), *_collisions(v), *_references(v), *_windows(v), *_services(v)]
 
 
 def nodes(node: Node, v: Vocabulary) -> list[Node]:
@@ -182,6 +183,21 @@ def _duplicates(v: Vocabulary) -> list[str]:
     found = []
     for kind, names in lists.items():
         found += [f"{kind} {n} is declared {names.count(n)} times" for n in dict.fromkeys(names) if names.count(n) > 1]
+    return found
+
+
+def _names(v: Vocabulary) -> list[str]:
+    """What Feast could not tell apart: `view:feature`, `view__feature`, and the columns of its offline store."""
+    views = [(view, f"view {view.name}") for view in v.views.values()]
+    named = [*((view.name, where) for view, where in views), *((e.name, f"entity {e.name}") for e in v.entities)]
+    named += [(f.name, f"{where}: {f.name}") for view, where in views for f in view.fields]
+    named += [(s.name, f"service {s.name}") for s in v.services]
+    odd = [where for name, where in named if not re.fullmatch(r"[A-Za-z]\w*", name, re.ASCII) or "__" in name]
+    found = [f"{where}: expected a name of letters, digits and single _" for where in odd]
+    keys = {e.name: e.join_key for e in v.entities}
+    for view, where in views:
+        taken = {keys.get(view.entity), *COLUMNS}
+        found += [f"{where}: {f.name} is a column of its rows, name the feature otherwise" for f in view.fields if f.name in taken]
     return found
 
 
@@ -243,6 +259,8 @@ def _windows(v: Vocabulary) -> list[str]:
 
 def _services(v: Vocabulary) -> list[str]:
     found = [f"service {s.name}: no feature {n}" for s in v.services for n in s.features if v.resolve(n) is None]
+    twice = {s.name: [n for n in dict.fromkeys(s.features) if s.features.count(n) > 1] for s in v.services}
+    found += [f"service {name}: lists {n} more than once" for name, names in twice.items() for n in names]
     for service in (s for s in v.services if s.alert):
         outside = [n for n in service.features if n not in {f.name for f in v.features} and v.resolve(n)]
         found += [f"service {service.name}: an alert is scored in the stream, which has no {n}" for n in outside]
