@@ -12,9 +12,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from feature_repo.declare import View
+from feature_repo.vocabulary import COLUMNS
 
-EVENT_TIMESTAMP = "event_timestamp"  # as of when the features stand
-CREATED = "created"  # when the row was written: of two rows of one instant the later counts
+EVENT_TIMESTAMP, CREATED = COLUMNS  # as of when the features stand; when the row was written: the later one counts
 _TIME = pa.timestamp("us", tz="UTC")  # of nanoseconds Feast's DuckDB store makes wrong joins
 _TYPES = {"number": pa.float64(), "integer": pa.int64(), "text": pa.string()}
 

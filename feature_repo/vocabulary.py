@@ -197,7 +197,8 @@ def _names(v: Vocabulary) -> list[str]:
     keys = {e.name: e.join_key for e in v.entities}
     for view, where in views:
         taken = {keys.get(view.entity), *COLUMNS}
-        found += [f"{where}: {f.name} is a column of its rows, name the feature otherwise" for f in view.fields if f.name in taken]
+        clash = [f.name for f in view.fields if f.name in taken]
+        found += [f"{where}: {name} is a column of its rows, name the feature otherwise" for name in clash]
     return found
 
 
