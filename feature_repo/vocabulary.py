@@ -260,8 +260,10 @@ def _windows(v: Vocabulary) -> list[str]:
 
 def _services(v: Vocabulary) -> list[str]:
     found = [f"service {s.name}: no feature {n}" for s in v.services for n in s.features if v.resolve(n) is None]
-    twice = {s.name: [n for n in dict.fromkeys(s.features) if s.features.count(n) > 1] for s in v.services}
-    found += [f"service {name}: lists {n} more than once" for name, names in twice.items() for n in names]
+    for service in v.services:
+        full = [f"{p[0].name}:{p[1].name}" for p in map(v.resolve, service.features) if p]
+        twice = [n for n in dict.fromkeys(full) if full.count(n) > 1]
+        found += [f"service {service.name}: lists {n} more than once" for n in twice]
     for service in (s for s in v.services if s.alert):
         outside = [n for n in service.features if n not in {f.name for f in v.features} and v.resolve(n)]
         found += [f"service {service.name}: an alert is scored in the stream, which has no {n}" for n in outside]
