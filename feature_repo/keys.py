@@ -9,6 +9,10 @@ ALERTS_STORED = "tt:alerts:stored"  # pub/sub: "there are new rows in SQL"
 GAUGES = "tt:gauges"  # hash: what the engine last said of itself, for /metrics
 UNKNOWN = "tt:unknown"  # hash: event name -> times seen
 DEAD = "tt:dead"  # stream: entries set aside because they could not be processed
+FEATURE_SETS = "tt:feature_sets"  # hash: fingerprint -> features' names (JSON), so that older served rows stay readable
+LAKE = "tt:lake"  # hash: what the lake last said of itself, for /metrics
+CONSISTENCY = "tt:consistency"  # hash: what `telltale consistency` last found, for /metrics
+REBUILDING = "tt:rebuilding"  # there while `telltale rebuild` has not come to its end: nothing else may start
 
 HOT = b"tt:h:"  # + 8 bytes of user id: the part of the state that every event changes
 COLD = b"tt:c:"  # + 8 bytes of user id: name and closed tiles
@@ -37,6 +41,21 @@ def position(partition: int) -> str:
 def lake_position(partition: int) -> str:
     """Id of the last entry that the lake contains."""
     return f"tt:{{{partition}}}:lake"
+
+
+def served(partition: int) -> str:
+    """Stream: features as written, of the people whom the lake follows, until the lake has them."""
+    return f"tt:{{{partition}}}:served"
+
+
+def served_position(partition: int) -> str:
+    """Id of the last entry of `served` that the lake contains."""
+    return f"tt:{{{partition}}}:lake_served"
+
+
+def served_dropped(partition: int) -> str:
+    """Counter: rows of `served` that were dropped because the lake did not come for them."""
+    return f"tt:{{{partition}}}:served_dropped"
 
 
 def counts(partition: int) -> str:

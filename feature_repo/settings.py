@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 import msgspec
 
@@ -31,6 +31,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     memory_limit: float = 0.7  # share of Redis' maxmemory at which ingest answers 503
     cooldown_days: int = 30  # between two alerts of one type for one person
     lake_seconds: int = 30  # how long the lake may wait to fill a file
+    lake_features: Annotated[float, msgspec.Meta(ge=0, le=1)] = 0.01  # share of people whose features it keeps
+    lake_features_mb: int = 256  # of them in Redis at most, while the lake does not come for them
+    lake_days: int = 0  # how long the lake keeps a date; 0: for ever
 
     @property
     def lake(self) -> Path:

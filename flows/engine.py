@@ -30,6 +30,7 @@ from flows.plan import Plan
 from flows.progress import Dead, Progress
 from flows.resp import Connection, StoreError, pack
 from flows.scoring import Evaluated, Scorer
+from flows.served import Served
 from flows.state import Layouts
 from flows.store import Store
 from flows.streams import LogReader, Read
@@ -74,7 +75,9 @@ class Engine:
         self._minutes = self._recall()
         self.writer = Writer()
         self._scorer = Scorer(self.plan, models, self.people, settings.cooldown_days)
-        self._transactions = Transactions(self.plan, self.people, layouts, store, settings.dedup_hours * 60)
+        served = Served(self.plan, store, settings.lake_features)
+        served.register(client)
+        self._transactions = Transactions(self.plan, self.people, layouts, store, settings.dedup_hours * 60, served)
         client.execute_command(*self._transactions.defaults())
         self._progress: dict[int, Progress] = {}
         self.stage_seconds: dict[str, float] = {}

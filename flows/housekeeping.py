@@ -9,6 +9,7 @@ import time
 import redis
 
 from feature_repo import keys
+from flows import served
 from flows.engine import Engine
 from flows.entry import tick
 from flows.partition import entry_id
@@ -79,12 +80,18 @@ class Housekeeping:
                 self._ticked[p] = minute
 
     def _trim(self) -> None:
-        """Drop what every consumer has: entries before the engine's position and the lake's."""
+        """Drop what every consumer has: entries before the engine's position and the lake's.
+
+        Served features wait for the lake as long as there is room for them.
+        """
+        most = self._engine.settings.lake_features_mb * 1_000_000 // self._engine.store.partitions
         for p, partition in self._engine.partitions.items():
             lake = self._client.get(keys.lake_position(p))
             if lake is not None:
                 oldest = min(entry_id(partition.position), entry_id(lake))
                 self._client.xtrim(keys.log(p), minid=f"{oldest.ms}-{oldest.seq}", approximate=False)
+            if dropped := served.bound(self._client, p, most):
+                _log.warning("partition %d: %d rows of served features dropped: the lake did not come", p, dropped)
 
     def _report(self) -> None:
         engine = self._engine

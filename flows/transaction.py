@@ -14,6 +14,7 @@ from flows.entry import Draft, Kind
 from flows.people import People
 from flows.plan import Plan
 from flows.scoring import Evaluated
+from flows.served import Served, ServedRows
 from flows.state import Layouts, identity
 from flows.store import Store
 from flows.streams import append
@@ -42,8 +43,11 @@ class Written(msgspec.Struct):
 class Transactions:
     """Builds the commands of a flush from the table."""
 
-    def __init__(self, plan: Plan, people: People, layouts: Layouts, store: Store, dedup_minutes: int) -> None:
+    def __init__(
+        self, plan: Plan, people: People, layouts: Layouts, store: Store, dedup_minutes: int, served: Served
+    ) -> None:
         self._plan, self._people, self._layouts, self._store = plan, people, layouts, store
+        self._served = served
         self._feature_bytes = FeatureBytes(plan.vocabulary)
         self._defaults = np.array([feature.default for feature in plan.vocabulary.features])
         self._horizon = dedup_minutes
@@ -60,6 +64,7 @@ class Transactions:
         self._pass_on(evaluated, commands)
         self._states(evaluated.rows, commands)
         written = self._features(evaluated, commands)
+        self._serve(evaluated, commands)
         self._slices(commands)
         for progress in evaluated.progress:
             into = commands[progress.partition]
@@ -71,6 +76,7 @@ class Transactions:
     def _pass_on(self, evaluated: Evaluated, commands: dict[int, Commands]) -> None:
         """What an identified anonymous person has gathered goes to the user's partition."""
         people, plan = self._people, self._plan
+        position = {progress.partition: progress.position for progress in evaluated.progress}
         for at in np.flatnonzero(people.relay[evaluated.rows]).tolist():
             row = int(evaluated.rows[at])
             values, closed = people.table.values[row], people.table.cold[row]
@@ -81,7 +87,7 @@ class Transactions:
             hot = self._layouts.head + values[: plan.hot].tobytes()
             cold = self._layouts.cold(user, closed)
             into = commands[int(people.partition[row])]
-            fields = ("e", entry, "h", hot, "c", cold)
+            fields = ("e", entry, "h", hot, "c", cold, "p", position[int(people.partition[row])])
             into.add_packed(append(self._store.clock, partition, int(values[0]), *fields))
             values[1:] = 0
             people.table.cold[row] = b""
@@ -126,6 +132,18 @@ class Transactions:
             written[p] = Written(commands[p].count, rows[start:end], known[start:end], rows[copied])
             commands[p].add_packed(b"".join(built[start:end]), end - start)
         return written
+
+    def _serve(self, evaluated: Evaluated, commands: dict[int, Commands]) -> None:
+        """What the people whom the lake follows were served goes on its way there."""
+        people, position = self._people, {progress.partition: progress.position for progress in evaluated.progress}
+        uids = people.table.index.keys[evaluated.rows]
+        followed = self._served.followed(uids)
+        for p, start, end in self._by_partition(evaluated.rows[followed]):
+            at = followed[start:end]
+            rows = evaluated.rows[at]
+            names = [people.names[row].partition(b"\0")[0] for row in rows.tolist()]
+            told = ServedRows(position[p], 0, uids[at], people.table.now(rows), evaluated.features[at], names)
+            commands[p].add_packed(self._served.command(p, told))
 
     def _by_partition(self, rows: Array) -> list[tuple[int, int, int]]:
         """(partition, start, end) of each partition's part of rows that are sorted by partition."""
