@@ -10,7 +10,20 @@ import numpy as np
 import pytest
 
 from feature_repo import domain, layout
-from feature_repo.declare import Count, Derived, EventType, Feature, Last, Service, Signal, TraitValue
+from feature_repo.declare import (
+    Count,
+    Derived,
+    Entity,
+    EventType,
+    Feature,
+    Field,
+    Last,
+    Service,
+    Signal,
+    Trait,
+    TraitValue,
+    View,
+)
 from feature_repo.settings import SettingError
 from feature_repo.settings import load as load_settings
 from feature_repo.vocabulary import Vocabulary, VocabularyError, load
@@ -112,6 +125,95 @@ def test_features_that_share_feasts_field_are_refused(monkeypatch: pytest.Monkey
     two = (feature("a", Count("viewed", days=7)), feature("b", Count("viewed", days=7)))
     with pytest.raises(VocabularyError, match="features user_features:a and user_features:b share"):
         Vocabulary(made(FEATURES=two))  # type: ignore[arg-type]  # a namespace does for a module
+
+
+def view(name: str = "crm", *fields: Field, entity: str = "user", ttl_days: int = 9) -> View:
+    declared = fields or (Field(name="rank", description="rank"),)
+    return View(name=name, entity=entity, fields=declared, description=name, owner="crm", ttl_days=ttl_days)
+
+
+def service(*features: str, alert: str | None = None) -> Service:
+    return Service(name="model", features=features, description="model", alert=alert)
+
+
+def told(kind: Any, trait: str) -> View:
+    return view("crm", Field(name="rank", description="rank", kind=kind, trait=trait))
+
+
+USER = Entity(name="user", join_key="user_id", description="somebody")
+LEAD = Entity(name="lead", join_key="lead_id", description="an enquiry")
+TRAITS = (Trait(name="job", description="job", kind="text"), Trait(name="age", description="age"))
+RANK = Field(name="rank", description="rank")
+FAULTS: dict[str, dict[str, Any]] = {
+    "entity user is declared 2 times": {"ENTITIES": (USER, Entity(name="user", join_key="id", description="again"))},
+    "join key user_id is declared 2 times": {
+        "ENTITIES": (USER, Entity(name="lead", join_key="user_id", description="lead"))
+    },
+    "view crm is declared 2 times": {"VIEWS": (view(), view())},
+    "view user_features is declared 2 times": {"VIEWS": (view("user_features"),)},
+    "service model is declared 2 times": {"SERVICES": (service("views"), service("views"))},
+    "view crm, field rank is declared 2 times": {"VIEWS": (view("crm", RANK, RANK),)},
+    "view crm: no entity lead": {"VIEWS": (view(entity="lead"),)},
+    "view crm: its ttl is 0 days, expected 1 or more": {"VIEWS": (view(ttl_days=0),)},
+    "view crm: rank tells the trait job, which is a text, and is a number": {
+        "TRAITS": TRAITS,
+        "VIEWS": (told("number", "job"),),
+    },
+    "view crm: rank tells the trait age, which is a number, and is a text": {
+        "TRAITS": TRAITS,
+        "VIEWS": (told("text", "age"),),
+    },
+    "view crm: rank tells the trait height, which is not declared": {"VIEWS": (told("number", "height"),)},
+    "view crm: rank tells the trait age, but is no view of the user": {
+        "TRAITS": TRAITS,
+        "ENTITIES": (USER, LEAD),
+        "VIEWS": (view("crm", Field(name="rank", description="rank", trait="age"), entity="lead"),),
+    },
+    "view crm: user_id is a column of its rows, name the feature otherwise": {
+        "VIEWS": (view("crm", Field(name="user_id", description="id")),)
+    },
+    "view user_features: created is a column of its rows, name the feature otherwise": {
+        "FEATURES": (feature("created", Count("viewed", days=7)),)
+    },
+    "view crm:all: expected a name of letters, digits and single _": {"VIEWS": (view("crm:all"),)},
+    "view crm: a__b: expected a name of letters, digits and single _": {
+        "VIEWS": (view("crm", Field(name="a__b", description="a")),)
+    },
+    "service model: no feature crm:age": {"VIEWS": (view(),), "SERVICES": (service("views", "crm:age"),)},
+    "service model: no feature erp:rank": {"VIEWS": (view(),), "SERVICES": (service("erp:rank"),)},
+    "service model: no feature rank": {"VIEWS": (view(),), "SERVICES": (service("rank"),)},
+    "service model: lists user_features:views more than once": {"SERVICES": (service("views", "user_features:views"),)},
+    "service model: an alert is scored in the stream, which has no crm:rank": {
+        "VIEWS": (view(),),
+        "SERVICES": (service("views", "crm:rank", alert="BUY"),),
+    },
+}
+
+
+@pytest.mark.parametrize("expected", FAULTS)
+def test_a_fault_of_views_and_services_is_named(expected: str) -> None:
+    """It, and nothing besides."""
+    with pytest.raises(VocabularyError) as caught:
+        Vocabulary(made(**FAULTS[expected]))  # type: ignore[arg-type]  # a namespace does for a module
+    assert caught.value.errors == [expected]
+
+
+@pytest.mark.parametrize("name", ["views", "user_features:views", "crm:rank"])
+def test_a_service_may_list_a_feature_of_another_view(name: str) -> None:
+    """As `view:feature`; one of the flow's view goes by its name, or by both."""
+    declared = Vocabulary(made(VIEWS=(view(),), SERVICES=(service(name),)))  # type: ignore[arg-type]  # as above
+    found = declared.resolve(name)
+    assert found is not None
+    assert f"{found[0].name}:{found[1].name}" in {name, f"user_features:{name}"}
+
+
+def test_views_of_one_entity_may_not_share_feasts_field(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One hash holds them all; of another entity there is another hash."""
+    monkeypatch.setattr("feature_repo.vocabulary.field", lambda view, name: name[:1].encode())
+    views = (view("crm", Field(name="value", description="value")), view("erp", entity="lead"))
+    with pytest.raises(VocabularyError, match="features user_features:views and crm:value share Feast's 4-byte field"):
+        Vocabulary(made(ENTITIES=(USER, LEAD), VIEWS=views))  # type: ignore[arg-type]  # a namespace does for a module
+    Vocabulary(made(ENTITIES=(USER, LEAD), VIEWS=(*views[1:], view("mrp", entity="user"))))  # type: ignore[arg-type]
 
 
 def test_a_directory_without_a_domain_is_named() -> None:
