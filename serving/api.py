@@ -13,7 +13,10 @@ from flows.store import Store
 from serving.append import Appender
 from serving.auth import Auth
 from serving.connection import Client
+from serving.feast_read import Reader
 from serving.intake import Intake
+from serving.log_clock import LogClock
+from serving.pipeline import Pipeline
 
 
 class Api(msgspec.Struct, frozen=True):
@@ -26,6 +29,7 @@ class Api(msgspec.Struct, frozen=True):
     appender: Appender
     auth: Auth
     intake: Intake
+    reader: Reader
     started: float = msgspec.field(default_factory=time.monotonic)
 
 
@@ -39,6 +43,7 @@ def made(settings: Settings, store: Store, vocabulary: Vocabulary) -> Api:
         appender=Appender(settings, vocabulary, store.clock),
         auth=Auth(client),
         intake=Intake(vocabulary, store),
+        reader=Reader(vocabulary, Pipeline(settings), LogClock(store)),
     )
 
 

@@ -43,7 +43,7 @@ class Front:
     """`doors` by path answer by themselves, keys included; all else is the app's, for those who have a key."""
 
     def __init__(self, app: ASGIApp, doors: Mapping[str, Door], auth: Auth, requests: Requests) -> None:
-        self._app, self._doors, self._auth, self._requests = app, doors, auth, requests
+        self._app, self._doors, self._auth, self.requests = app, doors, auth, requests
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -53,7 +53,7 @@ class Front:
         door = self._doors.get(scope["path"])
         status = await (self._inside if door is None else door)(scope, receive, send)
         route = scope["path"] if door else getattr(scope.get("route"), "path", "other")
-        self._requests.observe(route, status, time.perf_counter() - began)
+        self.requests.observe(route, status, time.perf_counter() - began)
 
     async def _inside(self, scope: Scope, receive: Receive, send: Send) -> int:
         status = HUNG_UP

@@ -1,0 +1,213 @@
+"""`POST /get-online-features`, as Feast's feature server has it: one pipelined read, one encoding, no task in between.
+
+A request is read by `Reader.begin`, whoever took it in: the shortcut (`shortcut.py`), or the door below, which is
+plain ASGI and waits for what the shortcut does not: a key to be looked up, a connection, a body in pieces.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import msgspec
+from starlette.types import Receive, Scope, Send
+
+from feature_repo.vocabulary import Vocabulary
+from flows.resp import StoreError
+from serving import front
+from serving.auth import Auth
+from serving.body import Gone, headers_of, read_json
+from serving.errors import JSON, ApiError, fault, located, reply, reply_error, unavailable
+from serving.feast_json import answer
+from serving.feast_shape import Asked, Row, Shape, Shapes
+from serving.front import HUNG_UP
+from serving.log_clock import LogClock
+from serving.pipeline import Pipeline
+
+log = logging.getLogger("telltale.api")
+
+PATH = "/get-online-features"
+BODY_BYTES = 4 << 20
+MOST_CELLS = 500_000  # values in one answer
+MAX_SHAPES = 256
+Done = Callable[[bytes | ApiError], None]
+_decode = msgspec.json.Decoder(Asked).decode
+
+
+class Reader:
+    """Answers requests for online features."""
+
+    def __init__(self, vocabulary: Vocabulary, pipeline: Pipeline, clock: LogClock) -> None:
+        self.pipeline, self._clock = pipeline, clock
+        self._shapes = Shapes(vocabulary)
+        self._known: dict[tuple[object, ...], Shape] = {}
+
+    def begin(self, organisation: bytes, body: bytes, done: Done) -> None:
+        """Asks the store; `done` takes the JSON, or what is wrong. The pipeline is connected. Raises ApiError 4xx."""
+        asked = _read(body)
+        shape = self._shape(asked)
+        entities = [asked.entities[key] for key, _ in shape.echoed]
+        count = _same_length(asked.entities)
+        if count * shape.width > MOST_CELLS:
+            raise ApiError(413, f"expected at most {MOST_CELLS} values, not {count} x {shape.width}", "entities")
+        told = {key: _told(key, values, text=text) for (key, text), values in zip(shape.echoed, entities, strict=True)}
+        commands = [group.command(b"%b/%b" % (organisation, v)) for group in shape.groups for v in told[group.given][1]]
+        question = self._clock.question()
+        self.pipeline.send(
+            b"".join([question, *commands]),
+            len(commands) + bool(question),
+            _Answering(self, shape, [values for values, _ in told.values()], bool(question), done),
+        )
+
+    def hear(self, now: Any) -> None:
+        self._clock.hear(now)
+
+    def now_us(self) -> int:
+        return self._clock.now_us()
+
+    def _shape(self, asked: Asked) -> Shape:
+        key = (
+            bytes(asked.features),
+            asked.feature_service,
+            asked.full_feature_names,
+            asked.include_feature_view_version_metadata,
+            *asked.entities,
+        )
+        shape = self._known.get(key)
+        if shape is None:
+            shape = self._shapes.made(asked)
+            if len(self._known) >= MAX_SHAPES:
+                self._known.clear()
+            self._known[key] = shape
+        return shape
+
+
+class _Answering:
+    """What becomes of the store's replies to one request."""
+
+    __slots__ = ("_asked_now", "_done", "_echoed", "_reader", "_shape")
+
+    def __init__(self, reader: Reader, shape: Shape, echoed: list[list[Any]], asked_now: bool, done: Done) -> None:
+        self._reader, self._shape, self._echoed, self._asked_now, self._done = reader, shape, echoed, asked_now, done
+
+    def __call__(self, replies: list[Any] | StoreError) -> None:
+        try:
+            found = self._answer(replies)
+        except Exception:  # the outermost frame: who calls us reads on for others
+            log.exception("POST %s failed", PATH)
+            found = fault()
+        self._done(found)
+
+    def _answer(self, replies: list[Any] | StoreError) -> bytes | ApiError:
+        if isinstance(replies, StoreError):
+            return unavailable(f"the store is not reachable: {replies}")
+        if self._asked_now:
+            self._reader.hear(replies.pop(0))
+        count = len(self._echoed[0])
+        rows: list[list[Row]] = []
+        for i, group in enumerate(self._shape.groups):
+            rows.append(list(map(group.pick, replies[i * count : (i + 1) * count])))
+        return answer(self._shape, self._echoed, rows, self._reader.now_us())
+
+
+def _read(body: bytes) -> Asked:
+    try:
+        return _decode(body)
+    except RecursionError:
+        raise ApiError(422, "nested too deep", "body") from None
+    except UnicodeDecodeError as error:
+        raise ApiError(422, f"expected UTF-8: {error.reason} at byte {error.start}", "body") from None
+    except msgspec.MsgspecError as error:
+        field, detail = located(error)
+        raise ApiError(422, detail, field) from None
+
+
+def _same_length(entities: Mapping[str, list[Any]]) -> int:
+    lengths = {len(values) for values in entities.values()}
+    if len(lengths) != 1 or 0 in lengths:
+        told = ", ".join(f"{key[:50]}: {len(values)}" for key, values in list(entities.items())[:10])
+        raise ApiError(422, f"expected as many values of each, one or more, got {told or 'none'}", "entities")
+    return lengths.pop()
+
+
+def _told(key: str, values: list[Any], *, text: bool) -> tuple[list[Any], list[bytes]]:
+    """Values as they are told again, and as they are stored. `text`: what is no text becomes one, as in Feast."""
+    if None in values:
+        raise ApiError(422, "expected a text, not null", f"entities.{key}[{values.index(None)}]")
+    if not text:
+        return values, []
+    told = [value if type(value) is str else str(value) for value in values]
+    return told, [value.encode() for value in told]
+
+
+class Door:
+    """The path, as ASGI."""
+
+    def __init__(self, auth: Auth, reader: Reader) -> None:
+        self._auth, self._reader = auth, reader
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> int:
+        """Answers, and returns the status."""
+        if scope["method"] != "POST":
+            return await reply_error(send, not_allowed(scope["method"], "POST"))
+        try:
+            found = await self._answer(headers_of(scope), receive)
+        except ApiError as error:
+            return await reply_error(send, error)
+        except StoreError as error:
+            return await reply_error(send, unavailable(f"the store is not reachable: {error}"))
+        except Gone:
+            return HUNG_UP
+        return await reply(send, 200, found, JSON)
+
+    async def _answer(self, headers: dict[bytes, bytes], receive: Receive) -> bytes:
+        organisation = await self._auth.organisation(headers.get(b"authorization", b""))
+        body = await read_json(headers, receive, BODY_BYTES)
+        await self._reader.pipeline.ready()
+        answered: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
+
+        def done(found: bytes | ApiError) -> None:
+            if answered.done():
+                return
+            if isinstance(found, ApiError):
+                answered.set_exception(found)
+            else:
+                answered.set_result(found)
+
+        self._reader.begin(organisation, body, done)
+        return await answered
+
+
+def quick(auth: Auth, reader: Reader) -> Callable[[bytes, bytes, Done], bool]:
+    """For the shortcut: (Authorization, body, done) -> False, where something has to be waited for first."""
+
+    def begin(authorization: bytes, body: bytes, done: Done) -> bool:
+        organisation = auth.remembered(authorization)
+        if organisation is None or not reader.pipeline.connected:
+            return False
+        try:
+            reader.begin(organisation, body, done)
+        except ApiError as error:
+            done(error)
+        return True
+
+    return begin
+
+
+def not_allowed(method: str, *expected: str) -> ApiError:
+    allowed = ", ".join(expected)
+    return ApiError(405, f"expected {allowed}, not {method[:20]}", "method", headers=((b"allow", allowed.encode()),))
+
+
+async def health(scope: Scope, receive: Receive, send: Send) -> int:
+    """`GET /health`, open to all: 200 and nothing more."""
+    if scope["method"] not in ("GET", "HEAD"):
+        return await reply_error(send, not_allowed(scope["method"], "GET"))
+    return await reply(send, 200, b"", JSON)
+
+
+def doors(auth: Auth, reader: Reader) -> dict[str, front.Door]:
+    """Path -> what answers there."""
+    return {PATH: front.guarded(Door(auth, reader)), "/health": front.guarded(health)}

@@ -1,0 +1,74 @@
+"""One value in Feast's bytes (protobuf `feast.types.Value`), as JSON.
+
+Source: feast/protos/feast/types/Value.proto; JSON as feast/feature_server_utils.py makes it.
+"""
+
+from __future__ import annotations
+
+import math
+import struct
+
+import msgspec
+
+STRING, INT32, INT64, DOUBLE, FLOAT, BOOL = 0x12, 0x18, 0x20, 0x29, 0x35, 0x38  # tags
+NULL = b"null"
+_DOUBLE, _FLOAT = struct.Struct("<d"), struct.Struct("<f")
+_INFINITE = {True: b'"Infinity"', False: b'"-Infinity"'}
+_MOST_SECONDS = 253_402_300_799  # the year 9999
+
+
+def value(raw: bytes) -> bytes:
+    """A scalar as JSON; null for Feast's empty value, and for what is none of the kinds that a view can have."""
+    try:
+        return _value(raw)
+    except (IndexError, struct.error, UnicodeDecodeError):  # cut short, or no text
+        return NULL
+
+
+def _value(raw: bytes) -> bytes:
+    tag = raw[0] if raw else None
+    if tag == DOUBLE:
+        return _number(_DOUBLE.unpack_from(raw, 1)[0])
+    if tag == STRING:
+        length, at = _varint(raw, 1)
+        return msgspec.json.encode(raw[at : at + length].decode())
+    if tag in (INT64, INT32):
+        found = _varint(raw, 1)[0]
+        return b"%d" % (found - (1 << 64) if found >> 63 else found)
+    if tag == FLOAT:
+        return _number(_FLOAT.unpack_from(raw, 1)[0])
+    if tag == BOOL:
+        return b"true" if _varint(raw, 1)[0] else b"false"
+    return NULL
+
+
+def _number(number: float) -> bytes:
+    """What JSON has no number for is a text, as in protobuf's JSON."""
+    if math.isfinite(number):
+        return msgspec.json.encode(number)
+    return b'"NaN"' if math.isnan(number) else _INFINITE[number > 0]
+
+
+def micros(raw: bytes) -> int:
+    """Microseconds since 1970 of a protobuf Timestamp, rounded from nanoseconds as Feast does; 0 for what is none."""
+    found, at = {0x08: 0, 0x10: 0}, 0
+    try:
+        while at < len(raw):
+            tag = raw[at]
+            found[tag], at = _varint(raw, at + 1)
+    except IndexError:
+        return 0
+    seconds = found[0x08]
+    return seconds * 1_000_000 + round(found[0x10] / 1000) if seconds <= _MOST_SECONDS else 0
+
+
+def _varint(raw: bytes, at: int) -> tuple[int, int]:
+    """(number, where the next field begins). Raises IndexError when cut short."""
+    number = shift = 0
+    while True:
+        byte = raw[at]
+        number |= (byte & 0x7F) << shift
+        at += 1
+        if byte < 0x80:
+            return number, at
+        shift += 7
