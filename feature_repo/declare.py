@@ -13,6 +13,7 @@ import msgspec
 import numpy as np
 
 Array = np.ndarray[Any, Any]
+Value = float | int | str  # of a feature
 
 
 class EventType(msgspec.Struct, frozen=True, kw_only=True):

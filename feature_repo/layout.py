@@ -11,9 +11,15 @@ import struct
 
 import mmh3
 
+from feature_repo.declare import Value
+
 PROJECT = "telltale"
 _STRING = 2  # feast ValueType of a string join key
 DOUBLE = b"\x29"  # tag of Value.double_val; 8 bytes, little endian, follow
+INTEGER = b"\x20"  # tag of Value.int64_val; a varint follows
+TEXT = b"\x12"  # tag of Value.string_val; length and UTF-8 follow
+NULL = b""
+_BITS = (1 << 64) - 1
 
 
 def entity_key(join_key: str, value: bytes, project: str = PROJECT) -> bytes:
@@ -42,9 +48,14 @@ def timestamp_field(view: str) -> bytes:
 
 def timestamp(ms: int) -> bytes:
     """A protobuf Timestamp of milliseconds since 1970."""
-    seconds, rest = divmod(ms, 1000)
-    nanos = rest * 1_000_000
-    return b"\x08" + varint(seconds) + (b"\x10" + varint(nanos) if nanos else b"")
+    return timestamp_us(ms * 1000)
+
+
+def timestamp_us(us: int) -> bytes:
+    """A protobuf Timestamp of microseconds since 1970."""
+    seconds, rest = divmod(us, 1_000_000)
+    before = b"\x08" + varint(seconds & _BITS) if seconds else b""  # protobuf leaves zeros out
+    return before + (b"\x10" + varint(rest * 1000) if rest else b"")
 
 
 def varint(n: int) -> bytes:
@@ -61,6 +72,17 @@ def double(value: float) -> bytes:
     return DOUBLE + struct.pack("<d", value)
 
 
+def integer(value: int) -> bytes:
+    """A Value that holds a signed integer of 64 bits."""
+    return INTEGER + varint(value & _BITS)
+
+
+def text(value: str) -> bytes:
+    """A Value that holds a text."""
+    data = value.encode()
+    return TEXT + varint(len(data)) + data
+
+
 def read_double(value: bytes | None) -> float | None:
     """The double in a Value; None where there is none."""
     if not value or value[:1] != DOUBLE:
@@ -68,13 +90,32 @@ def read_double(value: bytes | None) -> float | None:
     return float(struct.unpack("<d", value[1:9])[0])
 
 
+def read_value(value: bytes | None) -> Value | None:
+    """The double, integer or text in a Value; None where there is none or another kind."""
+    if not value:
+        return None
+    if value[:1] == INTEGER:
+        number, _ = _read_varint(value, 1)
+        return number - (number >> 63 << 64)
+    if value[:1] == TEXT:
+        length, at = _read_varint(value, 1)
+        return value[at : at + length].decode()
+    return read_double(value)
+
+
 def read_timestamp(value: bytes) -> int:
-    """Milliseconds since 1970 of a protobuf Timestamp."""
+    """Milliseconds since 1970 of a protobuf Timestamp, rounded down."""
+    return read_timestamp_us(value) // 1000
+
+
+def read_timestamp_us(value: bytes) -> int:
+    """Microseconds since 1970 of a protobuf Timestamp, rounded down."""
     fields, at = {8: 0, 16: 0}, 0
     while at < len(value):
         tag, at = value[at], at + 1
         fields[tag], at = _read_varint(value, at)
-    return fields[8] * 1000 + fields[16] // 1_000_000
+    seconds = fields[8] - (fields[8] >> 63 << 64)
+    return seconds * 1_000_000 + fields[16] // 1000
 
 
 def _read_varint(value: bytes, at: int) -> tuple[int, int]:

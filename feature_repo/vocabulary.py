@@ -33,11 +33,13 @@ from feature_repo.declare import (
 from feature_repo.layout import field
 
 _PERSON = Entity(name="user", join_key="user_id", description="a person")  # where a domain names no entity
+_TELLS = {"number": ("number", "integer"), "text": ("text",), "date": ()}  # which fields can tell such a trait
 COLUMNS = ("event_timestamp", "created")  # of rows for Feast's offline store, besides the join key and the features
 _OWNER = "telltale"
 _TTL_DAYS = 3  # of the flow's view: everybody is refreshed once a day, so an older value means that nobody does
 KEEP_DAYS = 90  # tiles kept; a longer window cannot be declared
 UNKNOWN = 0xFFFF  # code of an event that the vocabulary does not name
+PUSHED = 0xFFFD  # code of a person's features from outside: touches no window, yet the person is scored again
 SILENT = 0xFFFE  # code of a call that is stored and touches no window: identify, page, group...
 
 
@@ -213,7 +215,7 @@ def _views(v: Vocabulary) -> list[str]:
                 found.append(f"{where}, but is no view of the {v.entity}")
             elif told.trait not in traits:
                 found.append(f"{where}, which is not declared")
-            elif (traits[told.trait].kind == "text") != (told.kind == "text"):
+            elif told.kind not in _TELLS[traits[told.trait].kind]:
                 found.append(f"{where}, which is a {traits[told.trait].kind}, and is a {told.kind}")
     return found
 

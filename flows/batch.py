@@ -6,7 +6,7 @@ import msgspec
 import numpy as np
 
 from feature_repo.declare import Array
-from feature_repo.vocabulary import SILENT, UNKNOWN
+from feature_repo.vocabulary import PUSHED, SILENT, UNKNOWN
 from flows.entry import Entry
 from flows.streams import Read
 
@@ -40,6 +40,11 @@ class Batch(msgspec.Struct):
     def internal(self) -> Array:
         """Rows that tell of a join and are no events: neither counted nor remembered."""
         return self.mid == 0
+
+    @property
+    def timeless(self) -> Array:
+        """Calls that touch no window, and so are never late for one."""
+        return (self.code == SILENT) | (self.code == PUSHED)
 
     @property
     def message(self) -> Array:

@@ -8,7 +8,7 @@ import redis
 
 from feature_repo import keys
 from feature_repo.declare import Array
-from feature_repo.vocabulary import SILENT, UNKNOWN, Code, Vocabulary
+from feature_repo.vocabulary import PUSHED, SILENT, UNKNOWN, Code, Vocabulary
 from flows.entry import Entry
 
 
@@ -39,7 +39,7 @@ class Codebooks:
     def _learn(self, fingerprint: int, book: _Codebook) -> None:
         codes = np.full(1 << 16, UNKNOWN, np.uint16)
         codes[: len(book.codes)] = [self._code(code) for code in book.codes]
-        codes[SILENT] = SILENT
+        codes[[PUSHED, SILENT]] = PUSHED, SILENT
         self.maps[fingerprint] = codes
         ids = self._vocabulary.trait_id
         self._traits[fingerprint] = np.array([ids.get(name, -1) for name in book.traits], np.int64)

@@ -19,7 +19,7 @@ import redis
 from feature_repo import keys
 from feature_repo.declare import Array
 from feature_repo.settings import Settings
-from feature_repo.vocabulary import SILENT, UNKNOWN, Vocabulary
+from feature_repo.vocabulary import UNKNOWN, Vocabulary
 from flows.batch import Batch, gather
 from flows.codebooks import Codebooks
 from flows.entry import Entry, Kind, events_in
@@ -150,6 +150,8 @@ class Engine:
             self._set_aside(read)
         elif read.entry.kind == Kind.TICK:
             self._tick(read, read.entry)
+        elif read.entry.kind == Kind.PUSH:  # written by the door, kept by the lake: nothing here is made of it
+            self._of(read.partition).counts["processed"] += len(read.entry)
         else:
             self._absorb(read, read.entry)
 
@@ -175,7 +177,7 @@ class Engine:
         rows = self.people.find(batch.uid[at], batch.partition[at], lambda i: batch.name(int(at[i])))
         late = np.zeros(len(batch), bool)
         late[at] = self.people.table.apply(rows, batch.code[at], batch.value[at], batch.ts[at], batch.now[at])
-        late &= batch.code != SILENT
+        late &= ~batch.timeless
         row_of = np.full(len(batch), -1)
         row_of[at] = rows
         self._traits(batch, row_of)

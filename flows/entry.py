@@ -30,6 +30,7 @@ class Kind(IntEnum):
     EVENTS = 0
     TICK = 1  # time passed: `ts` holds the first and the last minute (since 1970) whose slice is due
     ABSORB = 2  # an anonymous person's state on its way to the user who turned out to be them
+    PUSH = 3  # features from outside that touch no person's: for the lake alone
 
 
 class EntryError(ValueError):

@@ -25,16 +25,17 @@ SCHEMA = pa.schema(
         ("uid", pa.uint64()),  # identity of organisation and user
         ("mid", pa.uint64()),  # identity of organisation and messageId; 0 = a row of ours, nobody's event
         ("message_id", pa.string()),
-        ("type", WORDS),  # track, identify, page...; join, absorb: see `joined`
+        ("type", WORDS),  # track, identify, page..., push; join, absorb: see `joined`
         ("event", WORDS),  # its name in the vocabulary; null = none
         ("tag", WORDS),  # where counted apart
-        ("name", WORDS),  # as sent
+        ("name", WORDS),  # as sent; of a push, the view
         ("value", pa.float64()),  # in the event type's unit; null where it measures nothing
         ("ts", TIME),  # of the event
         ("logged_at", TIME),  # when it was appended to the log
         ("history", pa.bool_()),  # seeded without alerts
         ("joined", pa.string()),  # join: who an anonymous person is; absorb: whose history this person took over
         ("raw", pa.string()),  # the JSON as sent
+        ("state", pa.binary()),  # absorb: what passed over, as `Passed`
     ]
 )
 _TIMES = ("ts", "logged_at")
@@ -47,6 +48,17 @@ class Told(msgspec.Struct):
     messageId: str | None = None  # noqa: N815  # Segment's name
     event: str | None = None
     name: str | None = None
+    view: str | None = None
+
+
+class Passed(msgspec.Struct, array_like=True, frozen=True):
+    """What an absorption adds to a person: a state's hot and cold value, and up to which entry of the anonymous
+    person's partition it holds (None in entries of old).
+    """
+
+    hot: bytes
+    cold: bytes
+    position: bytes | None
 
 
 class Codebook(msgspec.Struct):
@@ -73,6 +85,13 @@ def read(field: bytes) -> Entry | None:
     return entry if kept(entry) else None
 
 
+def passed(entry: Entry, fields: dict[bytes, bytes]) -> bytes | None:
+    """The column `state` of an entry's rows."""
+    if entry.kind != Kind.ABSORB:
+        return None
+    return msgspec.msgpack.encode(Passed(fields[b"h"], fields[b"c"], fields.get(b"p")))
+
+
 def kept(entry: Entry) -> bool:
     """Events, and whose history joined whose; not the ticks, which say nothing that the ids do not."""
     return entry.kind != Kind.TICK and len(entry) > 0
@@ -86,8 +105,11 @@ class Rows:
         self._scales = {e.name: e.scale for e in vocabulary.events if e.value}
         self._columns: dict[str, list[Any]] = {name: [] for name in SCHEMA.names}
 
-    def add(self, entry_id: bytes, entry: Entry, raw: bytes, codes: Codebook, only: Array | None = None) -> None:
-        """An entry's events; `only` these indices, if given."""
+    def add(
+        self, entry_id: bytes, entry: Entry, fields: dict[bytes, bytes], codes: Codebook, only: Array | None = None
+    ) -> None:
+        """An entry's events, with its other fields; `only` these indices, if given."""
+        raw = fields.get(b"r", b"")
         picked = np.arange(len(entry)) if only is None else only
         at, columns = picked.tolist(), self._columns
         texts = unpack_raw(raw) if raw else [b""] * len(entry)
@@ -106,13 +128,14 @@ class Rows:
         columns["type"] += [link if i in joins else t.type for i, t in zip(at, told, strict=True)]
         columns["event"] += [code.event if code else None for code in known]
         columns["tag"] += [code.tag if code else None for code in known]
-        columns["name"] += [t.event or t.name for t in told]
+        columns["name"] += [t.event or t.name or t.view for t in told]
         columns["value"] += self._values(known, entry.value[picked])
         columns["ts"].append(entry.ts[picked])
         columns["logged_at"].append(np.full(len(at), int(entry_id.partition(b"-")[0]), np.int64))
         columns["history"] += [entry.history] * len(at)
         columns["joined"] += [joins.get(i) for i in at]
         columns["raw"] += [texts[i] for i in at]
+        columns["state"] += [passed(entry, fields)] * len(at)
 
     def __len__(self) -> int:
         return len(self._columns["entry_id"])
@@ -132,8 +155,9 @@ class Rows:
         return [v / scale if scale else None for v, scale in zip(fixed.tolist(), scales, strict=True)]
 
 
-def concat(tables: Iterable[pa.Table]) -> pa.Table:
-    return pa.concat_tables([SCHEMA.empty_table(), *tables]).unify_dictionaries()
+def concat(tables: Iterable[pa.Table], schema: pa.Schema = SCHEMA) -> pa.Table:
+    """In these columns' order; null where a table, written before there was such a column, has none."""
+    return pa.concat_tables([schema.empty_table(), *tables], promote_options="default").unify_dictionaries()
 
 
 def _code(codes: Codebook, code: int) -> Code | None:

@@ -18,7 +18,7 @@ from typing import Any
 from feature_repo import keys
 from feature_repo.settings import Settings
 from feature_repo.vocabulary import Vocabulary
-from flows.entry import Draft
+from flows.entry import Draft, Kind
 from flows.resp import Refused, StoreError, pack
 from flows.store import Clock
 from serving.connection import Connection, dial
@@ -27,6 +27,7 @@ log = logging.getLogger("telltale.append")
 
 GROUP_BYTES = 4 << 20  # of raw JSON in one append, so that no caller waits long for the others'
 AHEAD = 2  # appends under way: the next is on its way while the store syncs the one before
+MULTI, EXEC = pack("MULTI"), pack("EXEC")
 WAITING_BYTES = 64 << 20  # of raw JSON not yet stored; beyond it callers are told to come back
 BACK_OFF = (0.05, 1.0)  # seconds between attempts to reconnect: first, at most
 
@@ -54,19 +55,26 @@ class Unavailable(Exception):
 
 
 class Group:
-    """The events of one append, and who waits for it."""
+    """The events of one append, and who waits for it.
 
-    __slots__ = ("drafts", "size", "unknown", "waiting")
+    `writes`: commands that go into the same transaction. Once it is stored, `replies` holds their answers, and
+    `ids` the entries' ids.
+    """
+
+    __slots__ = ("drafts", "ids", "replies", "size", "unknown", "waiting", "writes")
 
     def __init__(self) -> None:
-        self.drafts: dict[tuple[int, bool], Draft] = {}
+        self.drafts: dict[tuple[int, bool, Kind], Draft] = {}
         self.unknown: Counter[str] = Counter()
+        self.writes: list[bytes] = []
+        self.ids: dict[tuple[int, bool, Kind], bytes] = {}
+        self.replies: list[Any] = []
         self.size = 0
         self.waiting: list[asyncio.Future[None]] = []
 
-    def draft(self, partition: int, history: bool) -> Draft:
+    def draft(self, partition: int, history: bool, kind: Kind = Kind.EVENTS) -> Draft:
         """Where to put an event of this partition; `history`: count it, but let nothing fire."""
-        key = (partition, history)
+        key = (partition, history, kind)
         draft = self.drafts.get(key)
         if draft is None:
             draft = self.drafts[key] = Draft()
@@ -189,16 +197,17 @@ class Appender:
                     self._wake.clear()
 
     async def _commit(self, connection: Connection, group: Group) -> None:
-        commands = [b"*1\r\n$5\r\nMULTI\r\n", *self._entries(group), *_unknown(group), b"*1\r\n$4\r\nEXEC\r\n"]
+        commands = [MULTI, *self._entries(group), *_unknown(group), *group.writes, EXEC]
         try:
             answer = (await connection.call(commands))[-1]
         except (StoreError, asyncio.CancelledError) as error:
             group.finish(_unsure(str(error)))
             raise
-        refused = _refusal(answer)
-        group.finish(Unavailable(f"the store refused the append: {refused}") if refused else None)
-        if self._clock == "log" and not refused:
-            self._note(group, answer)
+        if refused := _refusal(answer):
+            group.finish(Unavailable(f"the store refused the append: {refused}"))
+            return
+        self._note(group, answer)
+        group.finish()
 
     def _over(self, group: Group, free: asyncio.Semaphore, _: asyncio.Task[None]) -> None:
         """Also of a commit that was cancelled before it began: its callers must not wait for ever."""
@@ -208,8 +217,8 @@ class Appender:
 
     def _entries(self, group: Group) -> Iterable[bytes]:
         append = self._append_wall if self._clock == "wall" else self._append_log
-        for (partition, history), draft in group.drafts.items():
-            fields = draft.encode(self._fingerprint, history=history), draft.encode_raw()
+        for (partition, history, kind), draft in group.drafts.items():
+            fields = draft.encode(self._fingerprint, history=history, kind=kind), draft.encode_raw()
             accepted = len(draft) - len(draft.joins)  # the row that carries a join is not an event
             yield from append(partition, draft, fields, accepted)
 
@@ -224,9 +233,13 @@ class Appender:
         names = keys.log(partition), keys.counts(partition)
         yield pack("EVAL", APPEND_AT, 2, *names, ms, *fields, accepted)
 
-    def _note(self, group: Group, ids: list[bytes]) -> None:
-        for (partition, _), entry_id in zip(group.drafts, ids, strict=False):
-            self._last[partition] = max(self._last[partition], int(entry_id.partition(b"-")[0]))
+    def _note(self, group: Group, answer: list[Any]) -> None:
+        each = 2 if self._clock == "wall" else 1  # replies an entry
+        group.ids = dict(zip(group.drafts, answer[::each], strict=False))
+        group.replies = answer[len(answer) - len(group.writes) :]
+        if self._clock == "log":
+            for (partition, *_), entry_id in group.ids.items():
+                self._last[partition] = max(self._last[partition], int(entry_id.partition(b"-")[0]))
 
     async def _watch_memory(self) -> None:
         """Asks once a second whether there is less room than ingest must leave to the engine."""

@@ -66,12 +66,12 @@ def _details(operation: dict[str, Any]) -> Iterator[tuple[str, str]]:
     if "requestBody" in operation:
         yield "takes", _content(operation["requestBody"])
     for status, response in operation["responses"].items():
-        yield status, f"{escape(response['description'])}: {_content(response)}"
+        yield status, f"{escape(response['description'])}{': ' * ('content' in response)}{_content(response)}"
 
 
 def _content(described: dict[str, Any]) -> str:
     return ", ".join(
-        f"<code>{escape(media)}</code> {_shape(of['schema'])}" for media, of in described["content"].items()
+        f"<code>{escape(media)}</code> {_shape(of['schema'])}" for media, of in described.get("content", {}).items()
     )
 
 

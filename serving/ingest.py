@@ -16,6 +16,7 @@ import msgspec
 from starlette.types import Receive, Scope, Send
 
 from flows.resp import StoreError
+from flows.store import Clock
 from serving import front
 from serving.api import Api
 from serving.append import Unavailable
@@ -74,7 +75,7 @@ PREFLIGHT = (
 HISTORY = b"x-telltale-history"
 MAX_NEAREST = 20  # unknown names of one answer for which the nearest known one is sought: that takes a while
 _STORED = msgspec.json.encode(Stored(success=True))
-_UNREADABLE = (msgspec.MsgspecError, RecursionError, UnicodeDecodeError)
+UNREADABLE = (msgspec.MsgspecError, RecursionError, UnicodeDecodeError)
 
 
 class Envelope(msgspec.Struct):
@@ -112,9 +113,7 @@ class Ingest:
         organisation = asked.organisation
         if organisation is None:
             organisation = await self.auth.organisation(basic(key) if key else b"")
-        history = asked.headers.get(HISTORY) == b"1"
-        if history and self.clock == "wall":
-            raise ApiError(400, "only a store created with TELLTALE_CLOCK=log takes history", HISTORY.decode().title())
+        history = as_history(asked.headers, self.clock)
         return Sender(organisation, time.time_ns() // 1_000_000, self.appender.room(), history=history)
 
     async def batch(self, asked: Asked) -> bytes:
@@ -138,7 +137,7 @@ class Ingest:
             try:
                 raw.decode()  # what no field of ours looks at must be UTF-8 too
                 name = take(decode(raw), raw, sender)
-            except (Rejected, *_UNREADABLE) as error:
+            except (Rejected, *UNREADABLE) as error:
                 rejected.append(RejectedItem(index, _message_id(raw), *reason(error)))
                 continue
             if name is not None:
@@ -174,7 +173,7 @@ class One:
             raw = self._whole(asked.body, call)
             sender = await self._ingest.sender(asked, call.writeKey)
             unknown = self._ingest.intake.take(call, raw, sender)
-        except (Rejected, *_UNREADABLE) as error:
+        except (Rejected, *UNREADABLE) as error:
             field, detail = reason(error)
             raise ApiError(400, detail, field) from None
         await self._ingest.appender.stored(sender.group, len(raw))
@@ -235,6 +234,14 @@ async def _not_post(method: str, send: Send) -> int:
     return await reply_error(send, error, ANY_ORIGIN)
 
 
+def as_history(headers: dict[bytes, bytes], clock: Clock) -> bool:
+    """Whether nothing shall fire. Raises ApiError 400 in a store of the wall clock."""
+    history = headers.get(HISTORY) == b"1"
+    if history and clock == "wall":
+        raise ApiError(400, "only a store created with TELLTALE_CLOCK=log takes history", HISTORY.decode().title())
+    return history
+
+
 def basic(key: str) -> bytes:
     """The Authorization header of a write key that came in the body."""
     return b"Basic " + base64.b64encode(key.encode() + b":")
@@ -245,7 +252,7 @@ def unpacked(body: bytes) -> tuple[Batch, list[bytes]]:
     try:
         batch = batch_decoder.decode(body)
         calls = [bytes(raw) for raw in batch.batch]
-    except _UNREADABLE as error:
+    except UNREADABLE as error:
         batch, calls = _salvaged(body, error)
     if not calls:
         raise ApiError(400, "expected at least one call", "batch")
@@ -262,7 +269,7 @@ def _salvaged(body: bytes, error: Exception) -> tuple[Batch, list[bytes]]:
         raise ApiError(400, detail, field)
     try:
         return batch_decoder.decode(found[0].decode()), found[1]
-    except _UNREADABLE as again:
+    except UNREADABLE as again:
         field, detail = reason(again)
         raise ApiError(400, detail, field) from None
 
@@ -281,7 +288,7 @@ def reason(error: Exception) -> tuple[str, str]:
 def _message_id(raw: bytes) -> str | None:
     try:
         found = _envelope.decode(raw).messageId
-    except _UNREADABLE:
+    except UNREADABLE:
         return None
     return found[:512] if isinstance(found, str) else None
 

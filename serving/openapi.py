@@ -44,7 +44,8 @@ class Operation(msgspec.Struct, frozen=True, kw_only=True):
     method: str = "get"
     takes: Any = None
     gives: Any = None
-    media: str = JSON
+    media: str = JSON  # empty: no body
+    later: str = ""  # what 202 means, where it is an answer too
     parameters: tuple[Parameter, ...] = ()
     errors: dict[int, str] = {}
     open: bool = False
@@ -83,12 +84,15 @@ def _operation(operation: Operation, schemas: list[tuple[Any, Any]]) -> dict[str
     def content(kind: Any, media: str) -> dict[str, Any]:
         return {media: {"schema": next(s for k, s in schemas if k == kind) if kind is not None else {"type": "string"}}}
 
+    good = {"content": content(operation.gives, operation.media)} if operation.media else {}
+
     errors = {} if operation.open else {**COMMON, **operation.errors}
     found: dict[str, Any] = {
         "summary": operation.summary,
         "tags": [operation.tag],
         "responses": {
-            "200": {"description": "done", "content": content(operation.gives, operation.media)},
+            "200": {"description": "done", **good},
+            **({"202": {"description": operation.later, **good}} if operation.later else {}),
             **{str(s): {"description": d, "content": content(messages.Problem, PROBLEM)} for s, d in errors.items()},
         },
     }
