@@ -14,7 +14,20 @@ from feature_repo.settings import Settings
 from feature_repo.vocabulary import Vocabulary
 from flows.resp import StoreError, pack
 from flows.store import Store
-from serving import alerts, api, docs_page, errors, feature_server, health, ingest, metrics, openapi, signals, users
+from serving import (
+    alerts,
+    api,
+    docs_page,
+    errors,
+    feast_write,
+    feature_server,
+    health,
+    ingest,
+    metrics,
+    openapi,
+    signals,
+    users,
+)
 from serving.front import Front, Requests
 from serving.listening import keep_collector_off, listen, run
 
@@ -23,6 +36,7 @@ OPERATIONS = [
     *users.operations,
     *signals.operations,
     *alerts.operations,
+    *feast_write.operations,
     *health.operations,
     *metrics.operations,
 ]
