@@ -17,6 +17,7 @@ from flows.store import Store
 from serving import (
     alerts,
     api,
+    catalog,
     docs_page,
     errors,
     feast_write,
@@ -35,6 +36,7 @@ OPERATIONS = [
     *ingest.operations,
     *users.operations,
     *signals.operations,
+    *catalog.operations,
     *alerts.operations,
     *feast_write.operations,
     *health.operations,
@@ -51,6 +53,7 @@ def build(parts: api.Api) -> Front:
             *metrics.routes,
             *users.routes,
             *signals.routes,
+            *catalog.routes,
             *alerts.routes,
             *openapi.routes(described),
             *docs_page.routes(described),
@@ -61,6 +64,7 @@ def build(parts: api.Api) -> Front:
     app.state.api, app.state.requests = parts, Requests()
     app.state.scorer = users.Scorer(parts.settings, parts.vocabulary)
     app.state.signals = signals.Signals(parts)
+    app.state.cataloguer = catalog.Cataloguer(parts.settings, parts.vocabulary)
     return Front(app, ingest.doors(parts) | feature_server.doors(parts), parts.auth, app.state.requests)
 
 
