@@ -7,14 +7,12 @@ the log, which is trimmed behind the lake's position only.
 
 from __future__ import annotations
 
-import fcntl
 import sys
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterator
 from functools import partial
 from itertools import groupby
-from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import bytewax.operators as op
 import pyarrow as pa
@@ -24,91 +22,24 @@ from bytewax.dataflow import Dataflow
 from feature_repo import keys, vocabulary
 from feature_repo import settings as configuration
 from feature_repo.settings import Settings
-from feature_repo.vocabulary import Vocabulary
 from flows import lake_files as files
 from flows.lake_books import Books
-from flows.lake_files import File, Id, id_of
+from flows.lake_files import EVENTS, Id, id_of
+from flows.lake_retention import Retention
 from flows.lake_rows import Rows, kept
+from flows.lake_served import MUCH, Drain
+from flows.lake_shelf import LakeError, Part, Shelf, remove
+from flows.lake_store import claim
 from flows.resp import Connection, Lost, Refused
 from flows.running import REDIS_DOWN, Sink, Source, connected, patiently, pause, run, say
 from flows.store import Store, StoreError, dial, open_store
 from flows.streams import LogReader, Read
 
+ASK_SECONDS = 1.0  # between two looks at how much waits in the streams of served features
 WAIT_MS = 200  # how long a read waits: also how soon a SIGTERM is seen
 MOST_BYTES = 10 << 20  # of columns that wait, some 50 bytes an event
 MOST_ENTRIES = 50_000  # that wait
 LAST_WORDS = 1.5  # seconds that the flush on SIGTERM may take; what is left waits in the log
-
-
-class LakeError(Exception):
-    """The lake cannot be written; the message says why and what to do."""
-
-
-class Shelf:
-    """One partition's files. Those of the open date are merged as they grow, so that their number stays small."""
-
-    def __init__(self, lake: Path, partition: int) -> None:
-        self.lake, self.partition = lake, partition
-        self._open: list[tuple[File, int]] = []  # of the latest date, with their rows
-
-    def recover(self, position: Id, logged: Callable[[Id], bool]) -> None:
-        """Removes what was written and not committed, or superseded and not removed; merges each date that is over.
-
-        `logged`: whether an entry is in the log. Raises LakeError rather than remove what is not.
-        """
-        found = files.everything(self.lake, self.partition)
-        for file in found:
-            if file.last > position and not logged(file.last):
-                raise LakeError(
-                    f"{file.path} holds entries that are neither committed nor in the log: Redis went back in time. "
-                    "Move the lake away, or set another TELLTALE_HOME"
-                )
-        committed = [f for f in found if f.last <= position]
-        standing = files.current(committed)
-        _remove(f for f in found if f not in standing)
-        for _, dated in groupby(standing, lambda f: f.date):
-            self._close_date()
-            self._open = [(f, files.rows(f)) for f in dated]
-
-    def write(self, reads: list[Read], books: Books, known: Vocabulary) -> list[File]:
-        """Writes the reads' events; returns the files that these supersede, to be removed once the position stands."""
-        stale: list[File] = []
-        for date, dated in groupby(reads, lambda r: files.date_of(id_of(r.id))):
-            if self._open and self._open[-1][0].date != date:
-                stale += self._merge([f for f, count in self._open if count < files.FULL])
-                self._open = []
-            stale += self._add(list(dated), books, known)
-        return stale
-
-    def _add(self, reads: list[Read], books: Books, known: Vocabulary) -> list[File]:
-        rows = Rows(self.partition, known)
-        for read in reads:
-            if read.entry is not None:
-                rows.add(read.id, read.entry, read.fields.get(b"r", b""), books.of(read.entry.fingerprint))
-        older, count = self._small(len(rows))
-        first = older[0].first if older else id_of(reads[0].id)
-        file = files.write(self.lake, older, rows.table(), (self.partition, first, id_of(reads[-1].id)))
-        self._open.append((file, count))
-        return [f for f in older if f.path != file.path]
-
-    def _small(self, count: int) -> tuple[list[File], int]:
-        """The newest open files that are not much larger than what comes, taken off; and the rows of all."""
-        taken: list[File] = []
-        while self._open and self._open[-1][1] <= 2 * count and count < files.FULL:
-            file, more = self._open.pop()
-            taken.insert(0, file)
-            count += more
-        return taken, count
-
-    def _close_date(self) -> None:
-        _remove(self._merge([f for f, count in self._open if count < files.FULL]))
-
-    def _merge(self, dated: list[File]) -> list[File]:
-        neighbours = len(dated) > 1 and dated == [f for f, _ in self._open][-len(dated) :]
-        if not neighbours:
-            return []
-        files.write(self.lake, dated, None, (self.partition, dated[0].first, dated[-1].last))
-        return dated
 
 
 class Lake:
@@ -118,7 +49,10 @@ class Lake:
         self.settings, self.client, self.clock = settings, client, clock
         self.vocabulary = vocabulary.load(settings.feature_repo)
         self.books = Books(client)
-        self.shelves = [Shelf(settings.lake, p) for p in range(store.partitions)]
+        self.shelves = [Shelf(settings.lake, p, EVENTS) for p in range(store.partitions)]
+        self.served = Drain(settings.lake, client, store.partitions, self.vocabulary.join_key)
+        self._served_at = self._asked_at = clock()
+        self._retention = Retention(settings.lake, client, settings.lake_days, self.shelves, self.served.shelves)
         self._waiting: dict[int, list[Read]] = {}
         self._bytes = self._entries = 0
         self._since = 0.0
@@ -130,6 +64,8 @@ class Lake:
         """Brings the files in line with the positions. Raises LakeError."""
         for shelf in self.shelves:
             shelf.recover(id_of(self._positions[shelf.partition]), partial(self._logged, keys.log(shelf.partition)))
+        self.served.recover()
+        self._retention.apply()
 
     def read(self) -> list[list[Read]]:
         """What has come since; a list even of nothing, so that the sink sees time pass."""
@@ -153,6 +89,23 @@ class Lake:
         late = self._waiting and self.clock() - self._since >= self.settings.lake_seconds
         if late or self._bytes >= MOST_BYTES or self._entries >= MOST_ENTRIES:
             self.flush()
+        if self._is_served_due():
+            self.take_served()
+
+    def take_served(self, until: float = float("inf")) -> None:
+        """Features as served, from their streams to the files; past `until` what is left stays there."""
+        self._served_at = self.clock()
+        self.served.take(lambda: self.clock() < until)
+
+    def _is_served_due(self) -> bool:
+        """It waits in Redis: until it is time, or much."""
+        now = self.clock()
+        if now - self._served_at >= self.settings.lake_seconds:
+            return True
+        if now - self._asked_at < ASK_SECONDS:
+            return False
+        self._asked_at = now
+        return (patiently(self.served.waiting, REDIS_DOWN) or 0) >= MUCH
 
     def flush(self, until: float = float("inf")) -> None:
         """Partition by partition; past the moment `until` (of the clock) what is left stays in the log."""
@@ -160,9 +113,12 @@ class Lake:
             if self.clock() >= until or not self._flush(partition, self._waiting.pop(partition)):
                 break
         self._bytes = self._entries = 0
+        self._retention.apply()
 
     def finish(self) -> None:
-        self.flush(self.clock() + LAST_WORDS)
+        until = self.clock() + LAST_WORDS
+        self.flush(until)
+        self.take_served(until)
         self.close()
 
     def close(self) -> None:
@@ -182,12 +138,21 @@ class Lake:
         events = [r for r in reads if r.entry is not None and kept(r.entry)]
         if patiently(lambda: self._look_up(events), REDIS_DOWN) is None:
             return False
-        stale = self.shelves[partition].write(events, self.books, self.vocabulary)
+        stale = self.shelves[partition].write(self.parts(partition, events))
         last = reads[-1].id
         committed = patiently(lambda: bool(self.client.set(keys.lake_position(partition), last)), REDIS_DOWN)
         if committed:
-            _remove(stale)
+            remove(stale)
         return bool(committed)
+
+    def parts(self, partition: int, events: list[Read]) -> Iterator[Part]:
+        """The rows of entries, apart for each date."""
+        for _, dated in groupby(events, lambda r: files.date_of(id_of(r.id))):
+            these, rows = list(dated), Rows(partition, self.vocabulary)
+            for read in these:
+                if read.entry is not None:
+                    rows.add(read.id, read.entry, read.fields, self.books.of(read.entry.fingerprint))
+            yield Part(id_of(these[0].id), id_of(these[-1].id), rows.table())
 
     def _look_up(self, events: list[Read]) -> bool:
         """So that Redis is not asked half-way through a write."""
@@ -209,31 +174,6 @@ def dataflow(lake: Lake) -> Dataflow:
     log = op.input("log", flow, Source(lake.read))  # [Read]
     op.output("files", log, Sink(lake.take, lake.finish))
     return flow
-
-
-def claim(lake: Path, store: Store) -> IO[str]:
-    """The lock on the lake, while the file stays open. Raises LakeError when it is not ours to write."""
-    lake.mkdir(parents=True, exist_ok=True)
-    lock = (lake / "store").open("a+")
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        lock.close()
-        raise LakeError(f"another process writes the lake {lake}") from None
-    lock.seek(0)
-    owner = lock.read()
-    if owner and owner != str(store.seed):
-        lock.close()
-        raise LakeError(f"{lake} holds another store's events: move it away, or set another TELLTALE_HOME")
-    if not owner:
-        lock.write(str(store.seed))
-        lock.flush()
-    return lock
-
-
-def _remove(stale: Iterable[File]) -> None:
-    for file in stale:
-        file.path.unlink(missing_ok=True)
 
 
 def main() -> int:

@@ -1,7 +1,8 @@
 """The lake's files: `events/date=YYYY-MM-DD/<partition>-<first entry id>-<last entry id>.parquet`.
 
-The date is that of the log's time. A name says what a file holds, so that readers and a restart need no list of
-files beside them: of two files of a partition, one that lies within the other is superseded by it.
+The same under `features` for the features as served; the ids are of the stream that each comes from. The date is that
+of the log's time. A name says what a file holds, so that readers and a restart need no list of files beside them: of
+two files of a partition, one that lies within the other is superseded by it.
 """
 
 from __future__ import annotations
@@ -16,9 +17,9 @@ import msgspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from flows.lake_rows import SCHEMA, concat
+from flows.lake_rows import concat
 
-EVENTS = "events"
+EVENTS, FEATURES = "events", "features"
 ROW_GROUP = 65_536
 FULL = 500_000  # rows from which a file is not merged further
 _NAME = re.compile(r"(\d+)-(\d+)-(\d+)-(\d+)-(\d+)\.parquet")
@@ -51,9 +52,9 @@ def date_of(entry: Id) -> str:
     return datetime.fromtimestamp(entry[0] / 1000, UTC).strftime("%Y-%m-%d")
 
 
-def path_of(lake: Path, partition: int, first: Id, last: Id) -> Path:
+def path_of(place: Path, partition: int, first: Id, last: Id) -> Path:
     name = "-".join(map(str, (partition, *first, *last)))
-    return lake / EVENTS / f"date={date_of(first)}" / f"{name}.parquet"
+    return place / f"date={date_of(first)}" / f"{name}.parquet"
 
 
 def parsed(path: Path) -> File | None:
@@ -65,10 +66,10 @@ def parsed(path: Path) -> File | None:
     return File(path, partition, (ids[0], ids[1]), (ids[2], ids[3]))
 
 
-def everything(lake: Path, partition: int | None = None, since: str = "") -> list[File]:
-    """All files of the lake, superseded ones too, in the log's order; of one partition, from a date on."""
+def everything(lake: Path, partition: int | None = None, since: str = "", kind: str = EVENTS) -> list[File]:
+    """All files of a kind, superseded ones too, in the log's order; of one partition, from a date on."""
     which = "*" if partition is None else f"{partition}-*"
-    found = map(parsed, (lake / EVENTS).glob(f"date=*/{which}.parquet"))
+    found = map(parsed, (lake / kind).glob(f"date=*/{which}.parquet"))
     return sorted((f for f in found if f and f.date >= since), key=lambda f: (f.partition, f.first, f.last))
 
 
@@ -87,13 +88,17 @@ def rows(file: File) -> int:
     return int(pq.read_metadata(file.path).num_rows)
 
 
-def write(lake: Path, older: list[File], new: pa.Table | None, span: tuple[int, Id, Id]) -> File:
-    """One file of what the older ones hold and `new`: there whole, on disk, or not at all. `span`: its name's parts."""
-    path = path_of(lake, *span)
+def write(place: Path, older: list[File], new: pa.Table | None, span: tuple[int, Id, Id]) -> File:
+    """One file of what the older ones hold and `new`: there whole, on disk, or not at all. `span`: its name's parts.
+
+    Its columns are those of all of them. `place`: the lake's directory of this kind.
+    """
+    path = path_of(place, *span)
+    schema = pa.unify_schemas([*([] if new is None else [new.schema]), *(pq.read_schema(file.path) for file in older)])
     fresh = path.with_suffix(".new")
     _directory(path.parent)
-    with pq.ParquetWriter(fresh, SCHEMA, compression="zstd") as writer:
-        for group in _groups(older, new):
+    with pq.ParquetWriter(fresh, schema, compression="zstd") as writer:
+        for group in _groups(older, new, schema):
             writer.write_table(group, ROW_GROUP)
     _sync(fresh)
     fresh.replace(path)
@@ -101,24 +106,24 @@ def write(lake: Path, older: list[File], new: pa.Table | None, span: tuple[int, 
     return File(path, *span)
 
 
-def _groups(older: list[File], new: pa.Table | None) -> Iterator[pa.Table]:
+def _groups(older: list[File], new: pa.Table | None, schema: pa.Schema) -> Iterator[pa.Table]:
     """In full row groups, so that merging a day's many files needs the memory of one group."""
     waiting, count = [], 0
     for part in _parts(older, new):
         waiting.append(part)
         count += len(part)
         if count >= ROW_GROUP:
-            yield concat(waiting)
+            yield concat(waiting, schema)
             waiting, count = [], 0
     if waiting:
-        yield concat(waiting)
+        yield concat(waiting, schema)
 
 
 def _parts(older: list[File], new: pa.Table | None) -> Iterator[pa.Table]:
     for file in older:
         with pq.ParquetFile(file.path) as opened:
             for batch in opened.iter_batches(ROW_GROUP):
-                yield pa.Table.from_batches([batch]).cast(SCHEMA)
+                yield pa.Table.from_batches([batch])
     if new is not None:
         yield new
 

@@ -103,7 +103,7 @@ class LakeReader:
                 None if entry is None or uids is None else np.flatnonzero(np.isin(entry.uid, np.array(uids, np.uint64)))
             )
             if entry is not None and (only is None or len(only)):
-                rows.add(entry_id, entry, fields.get(b"r", b""), books.of(entry.fingerprint), only)
+                rows.add(entry_id, entry, fields, books.of(entry.fingerprint), only)
         return rows.table()
 
 
@@ -121,7 +121,8 @@ def _query(paths: list[str], tail: pa.Table, whose: str, query: str, values: Seq
         source = "tail"
         if paths:
             listed = ", ".join("'" + path.replace("'", "''") + "'" for path in paths)
-            source = f"(FROM read_parquet([{listed}], hive_partitioning=false) UNION ALL BY NAME FROM tail)"
+            listed = f"[{listed}], hive_partitioning=false, union_by_name=true"  # older files may lack a column
+            source = f"(FROM read_parquet({listed}) UNION ALL BY NAME FROM tail)"
         connection.execute(_VIEWS.format(source=source, whose=whose))
         return connection.sql(query, params=list(values)).to_arrow_table()
 

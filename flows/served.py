@@ -86,9 +86,16 @@ def _encode(set_: int, rows: ServedRows) -> bytes:
 
 def decode(fields: dict[bytes, bytes]) -> ServedRows:
     """The rows of an entry. Raises ValueError for one that is not ours or of another version."""
-    body = fields[b"f"]
-    if body[:4] == _ZSTD:
-        body = zstandard.ZstdDecompressor().decompress(body)
+    try:
+        body = fields[b"f"]
+        if body[:4] == _ZSTD:
+            body = zstandard.ZstdDecompressor().decompress(body)
+        return _decoded(fields[b"p"], body)
+    except (KeyError, struct.error, zstandard.ZstdError) as error:
+        raise ValueError(f"expected the fields of served features: {error!r}") from error
+
+
+def _decoded(position: bytes, body: bytes) -> ServedRows:
     version, set_, n, k, size = _HEADER.unpack_from(body)
     if version != VERSION:
         raise ValueError(f"expected served features of version {VERSION}, got {version}")
@@ -100,7 +107,7 @@ def decode(fields: dict[bytes, bytes]) -> ServedRows:
     ends = np.frombuffer(body, np.uint32, n, at).tolist()
     joined = body[at + 4 * n : at + 4 * n + size]
     whose = [joined[start:end] for start, end in zip([0, *ends], ends, strict=False)]
-    return ServedRows(fields[b"p"], set_, uid, now, values, whose)
+    return ServedRows(position, set_, uid, now, values, whose)
 
 
 def bound(client: redis.Redis, partition: int, most: int) -> int:

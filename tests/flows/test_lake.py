@@ -24,8 +24,10 @@ from flows import lake
 from flows import lake_files as files
 from flows.embedded import embedded
 from flows.entry import tick
-from flows.lake import Lake, LakeError, claim
+from flows.lake import Lake
 from flows.lake_read import LakeReader, Window
+from flows.lake_shelf import LakeError
+from flows.lake_store import claim
 from flows.store import Store, connect, create, open_store
 from tests.flows.made_logs import DAY, START, VOCABULARY, Log, track
 
@@ -75,7 +77,7 @@ class Machine:
     def write_without_committing(self) -> None:
         """As far as a kill between file and position lets it come."""
         for partition, reads in self.lake._waiting.items():
-            self.lake.shelves[partition].write(reads, self.lake.books, VOCABULARY)
+            self.lake.shelves[partition].write(self.lake.parts(partition, reads))
 
     def read_and_die(self) -> None:
         self.read()
