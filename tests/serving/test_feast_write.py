@@ -23,7 +23,7 @@ QUICK = settings(
     max_examples=100, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 NOW = datetime.now(UTC).replace(microsecond=123456)
-THEN = THEN
+THEN = NOW.isoformat()
 LEAD = {"days_since_contact": 3, "engagement_score": 40.5, "source_quality": None}
 PERSON = {"credit_enquiries_90d": -2, "home_value": 410_000, "mortgage_balance": 1.5}
 
