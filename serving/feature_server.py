@@ -51,7 +51,8 @@ class NothingElse:
 async def serve(settings: Settings, store: Store, vocabulary: Vocabulary) -> None:
     """Answers until SIGTERM or SIGINT."""
     parts = api.made(settings, store, vocabulary)
-    await listen(settings, Front(NothingElse(parts), doors(parts), parts.auth, Requests()), quick(parts))
+    known = doors(parts) | {"/healthz": feast_read.health}  # what asks the whole API may ask us too
+    await listen(settings, Front(NothingElse(parts), known, parts.auth, Requests()), quick(parts))
 
 
 def main() -> int:
