@@ -10,10 +10,11 @@ import msgspec
 
 from feature_repo.declare import Entity, Field, Value, View
 from feature_repo.moments import microseconds
+from feature_repo.vocabulary import COLUMNS
 from serving.errors import ApiError
 from serving.intake import Rejected, person
 
-TIMESTAMP = "event_timestamp"  # the column that says when a row's values held, as the sources of the views name it
+TIMESTAMP, _ = COLUMNS  # the first says when a row's values held
 ROWS = 20_000
 SHOWN = 60  # characters of a value in a message
 Columns = dict[str, Any]
