@@ -1,4 +1,4 @@
-"""Reads the lake with DuckDB: the files, and what the log holds beyond them. Each event once."""
+"""Reads the lake with DuckDB: the files, and what Redis holds beyond them. Each event, each served row once."""
 
 from __future__ import annotations
 
@@ -18,7 +18,9 @@ from feature_repo.vocabulary import Vocabulary
 from flows import lake_files as files
 from flows.entry import Entry, EntryError
 from flows.lake_books import Books
+from flows.lake_files import EVENTS, FEATURES
 from flows.lake_rows import SCHEMA, Rows, concat, read
+from flows.lake_served import Columns, unflushed
 from flows.store import Store
 
 AHEAD_MS = 7_200_000  # an event's own time may be an hour ahead of the log's: two are safe
@@ -32,6 +34,10 @@ _VIEWS = """
     CREATE VIEW events AS SELECT * FROM rows WHERE mid <> 0
         QUALIFY row_number() OVER (PARTITION BY "partition", mid
             ORDER BY logged_at, CAST(split_part(entry_id, '-', 2) AS BIGINT), "index") = 1;
+"""
+_SERVED = """
+    CREATE VIEW served AS SELECT * FROM {source}{whose}
+        QUALIFY row_number() OVER (PARTITION BY "partition", uid, position, created) = 1;
 """
 _FIRST = "SELECT DISTINCT joined FROM links WHERE type = 'absorb' ORDER BY 1"
 
@@ -66,12 +72,27 @@ class LakeReader:
         return (user, *found)
 
     def sql(self, query: str, window: Window = EVERYTHING, values: Sequence[Any] = ()) -> pa.Table:
-        """A query over the views `events` and `links` of the window's users, from the window's dates on at least."""
+        """A query over the views `events` and `links` of the window's users, from the window's dates on at least.
+
+        `rows` is both, with resent messages as often as they came.
+        """
         uids = self._uids(window)
         tail = self._tail(uids)  # before the files: what is flushed meanwhile is then in both, and counts once
+        return self._asked(EVENTS, _VIEWS, tail, (uids, window.since), (query, values))
+
+    def served(
+        self, query: str = "SELECT * FROM served", window: Window = EVERYTHING, values: Sequence[Any] = ()
+    ) -> pa.Table:
+        """A query over the view `served`: features as they were written, as `flows.lake_served.Columns`."""
+        uids = self._uids(window)
+        return self._asked(FEATURES, _SERVED, self._unwritten(uids), (uids, window.since), (query, values))
+
+    def _asked(
+        self, kind: str, views: str, tail: pa.Table, which: tuple[Uids, int | None], asked: tuple[str, Sequence[Any]]
+    ) -> pa.Table:
         for _ in range(TRIES):
             try:
-                return _query(self._files(uids, window.since), tail, _whose(uids), query, values)
+                return _query(self._files(kind, *which), tail, views, _whose(which[0]), *asked)
             except duckdb.IOException as error:
                 lost = error
         raise lost
@@ -83,9 +104,9 @@ class LakeReader:
             uids.setdefault(uid % self.store.partitions, []).append(uid)  # type: ignore[union-attr]  # a list by now
         return uids
 
-    def _files(self, uids: Uids, since: int | None) -> list[str]:
+    def _files(self, kind: str, uids: Uids, since: int | None) -> list[str]:
         date = "" if since is None else files.date_of((max(since - AHEAD_MS, 0), 0))
-        found = [file for p in uids for file in files.everything(self.lake, p, date)]
+        found = [file for p in uids for file in files.everything(self.lake, p, date, kind)]
         return [str(file.path) for file in files.current(found)]
 
     def _tail(self, uids: Uids) -> pa.Table:
@@ -93,6 +114,13 @@ class LakeReader:
             return SCHEMA.empty_table()
         books = Books(self.client)
         return concat(self._unflushed(self.client, books, p, mine) for p, mine in uids.items())
+
+    def _unwritten(self, uids: Uids) -> pa.Table:
+        columns = Columns(self.client, self.vocabulary.join_key)
+        if self.client is None:
+            return columns.empty()
+        tables = [columns.table(p, unflushed(self.client, p)) for p in uids]
+        return pa.concat_tables([columns.empty(), *tables], promote_options="default")
 
     def _unflushed(self, client: Any, books: Books, partition: int, uids: list[int] | None) -> pa.Table:
         position = client.get(keys.lake_position(partition)) or b"0-0"
@@ -114,7 +142,7 @@ def _readable(field: bytes) -> Entry | None:
         return None  # the engine sets it aside
 
 
-def _query(paths: list[str], tail: pa.Table, whose: str, query: str, values: Sequence[Any]) -> pa.Table:
+def _query(paths: list[str], tail: pa.Table, views: str, whose: str, query: str, values: Sequence[Any]) -> pa.Table:
     with duckdb.connect(config={"threads": THREADS}) as connection:
         connection.execute("SET TimeZone = 'UTC'")
         connection.register("tail", tail)
@@ -123,7 +151,7 @@ def _query(paths: list[str], tail: pa.Table, whose: str, query: str, values: Seq
             listed = ", ".join("'" + path.replace("'", "''") + "'" for path in paths)
             listed = f"[{listed}], hive_partitioning=false, union_by_name=true"  # older files may lack a column
             source = f"(FROM read_parquet({listed}) UNION ALL BY NAME FROM tail)"
-        connection.execute(_VIEWS.format(source=source, whose=whose))
+        connection.execute(views.format(source=source, whose=whose))
         return connection.sql(query, params=list(values)).to_arrow_table()
 
 

@@ -38,7 +38,7 @@ Read = tuple[bytes, ServedRows | None]  # an entry's id, and its rows unless the
 class Columns:
     """Rows of any feature set as Arrow columns: whose they are, the join key, when, and a double a feature."""
 
-    def __init__(self, client: redis.Redis, join_key: str) -> None:
+    def __init__(self, client: redis.Redis | None, join_key: str) -> None:
         self._client, self._join_key = client, join_key
         self._names: dict[int, list[str]] = {}
 
@@ -61,7 +61,7 @@ class Columns:
 
     def _named(self, rows: ServedRows) -> list[str]:
         if rows.feature_set not in self._names:
-            found: Any = self._client.hget(keys.FEATURE_SETS, str(rows.feature_set))
+            found: Any = self._client and self._client.hget(keys.FEATURE_SETS, str(rows.feature_set))
             unknown = [f"{rows.feature_set}:{i}" for i in range(rows.values.shape[1])]
             self._names[rows.feature_set] = msgspec.json.decode(found) if found else unknown
         return self._names[rows.feature_set]
