@@ -4,6 +4,9 @@ STORE = "tt:store"  # hash: partitions, clock, seed, version; written once when 
 KEYS = "tt:write_keys"  # hash: write key -> organisation
 VOCABULARIES = "tt:vocabularies"  # hash: fingerprint -> codebook (JSON), so that older entries and state stay readable
 LAYOUTS = "tt:layouts"  # hash: fingerprint -> names of a state row's numbers, for the same reason
+ERAS = (
+    "tt:eras"  # list: what each vocabulary that ran counted (JSON), so that nobody's history is taken for a whole one
+)
 ALERTS = "tt:alerts"  # stream: alerts on their way to SQL
 ALERTS_STORED = "tt:alerts:stored"  # pub/sub: "there are new rows in SQL"
 GAUGES = "tt:gauges"  # hash: what the engine last said of itself, for /metrics
@@ -56,6 +59,16 @@ def served_position(partition: int) -> str:
 def served_dropped(partition: int) -> str:
     """Counter: rows of `served` that were dropped because the lake did not come for them."""
     return f"tt:{{{partition}}}:served_dropped"
+
+
+def eras(partition: int) -> str:
+    """Hash: number of an era -> id of the last entry before it."""
+    return f"tt:{{{partition}}}:eras"
+
+
+def loads(partition: int) -> str:
+    """Hash: number of an era -> id of the last entry that `telltale backfill --load` reads for it."""
+    return f"tt:{{{partition}}}:loads"
 
 
 def counts(partition: int) -> str:

@@ -22,11 +22,12 @@ from feature_repo.settings import Settings
 from feature_repo.vocabulary import UNKNOWN, Vocabulary
 from flows.batch import Batch, gather
 from flows.codebooks import Codebooks
-from flows.entry import Entry, Kind, events_in
+from flows.entry import Entry, Kind, events_in, unpack_raw
+from flows.eras import begun, code, loaded
 from flows.index import Seen
 from flows.partition import Partition
 from flows.people import People
-from flows.plan import Plan
+from flows.plan import LACKING, Plan
 from flows.progress import Dead, Progress
 from flows.resp import Connection, StoreError, pack
 from flows.scoring import Evaluated, Scorer
@@ -60,14 +61,15 @@ class Engine:
     ) -> None:
         self.plan = Plan(vocabulary)
         self.settings, self.store, self.client, self.models = settings, store, client, models
-        layouts = Layouts(self.plan, client)
-        layouts.register()
-        self._layouts = layouts
         self._codebooks = Codebooks(vocabulary, client)
         numbers = range(store.partitions) if partitions is None else partitions
         self._dial, self._connections = dial, list[Connection]()
         self.partitions = {p: self._own(p, owner) for p in numbers}
         self._position = {p: part.position for p, part in self.partitions.items()}  # counted up to there
+        self._layouts = layouts = Layouts(self.plan, client)
+        layouts.register(self._position)
+        if short := layouts.eras.short():
+            _log.info("null for people known before, until `telltale backfill --load`: %s", ", ".join(short))
         self.reader = LogReader(self._connection(), self._position)
         self._lookups = self._connection()
         self.people = People(self.plan, layouts, self._lookups, settings.cache_users)
@@ -152,6 +154,8 @@ class Engine:
             self._tick(read, read.entry)
         elif read.entry.kind == Kind.PUSH:  # written by the door, kept by the lake: nothing here is made of it
             self._of(read.partition).counts["processed"] += len(read.entry)
+        elif read.entry.kind == Kind.LOAD:
+            self._load(read, read.entry)
         else:
             self._absorb(read, read.entry)
 
@@ -237,9 +241,36 @@ class Engine:
         self._make_room(entry.uid)
         row = self.people.find(entry.uid, np.array([read.partition]), entry.name)
         table = self.people.table
+        if not table.now(row)[0]:  # begun by this: known since what is joined was passed on
+            table.values[row, self.plan.origin] = begun(self._layouts.era(read.fields[b"h"]))
         table.touch(row, np.maximum(read.ms, hot[0, :1]))
         table.absorb(int(row[0]), hot[0], closed[0])
         self.people.mark(row, entry.history)
+
+    def _load(self, read: Read, entry: Entry) -> None:
+        """What the lake has of people from before today's vocabulary, once for each. It opens no alert by itself."""
+        hot, cold = unpack_raw(read.fields[b"h"]), unpack_raw(read.fields[b"c"])
+        chunk = min(256, self.settings.cache_users)
+        for low in range(0, len(entry), chunk):
+            part = slice(low, low + chunk)
+            uids = entry.uid[part]
+            names = [entry.name(low + i) for i in range(len(uids))]
+            self._make_room(uids)
+            rows = self.people.find(uids, np.full(len(uids), read.partition), names.__getitem__)
+            self._of(read.partition)
+            self.people.table.touch(rows, np.full(len(rows), read.ms))
+            self._bring(rows, entry.value[part], hot[part], cold[part])
+            self.people.mark(rows, self.people.muted[rows] | ~self.people.dirty[rows])
+
+    def _bring(self, rows: Array, expected: Array, hot: list[bytes], cold: list[bytes]) -> None:
+        """To those whose origin is as expected: others have it already, or lack something else by now."""
+        origin = self.people.table.values[rows, self.plan.origin]
+        due = np.flatnonzero(code(origin) == expected)
+        if len(due):
+            brought, _, closed = self._layouts.read([hot[i] for i in due], [cold[i] for i in due])
+            self.people.table.load(rows[due], brought, closed)
+            since = loaded(self._layouts.era(hot[0]))
+            self.people.table.values[rows[due], self.plan.origin] = (origin[due] & LACKING) | since
 
     def _tick(self, read: Read, entry: Entry) -> None:
         """Time has passed: the people of the due slices are brought up to it."""
@@ -318,7 +349,7 @@ class Engine:
             rows = np.flatnonzero(self.people.dirty)
             rows = rows[np.argsort(self.people.partition[rows], kind="stable")]
             self.people.dirty[rows] = False
-            return Evaluated(due, rows, self.people.table.evaluate(rows))
+            return Evaluated(due, rows, self.people.evaluate(rows))
 
     def score(self, evaluated: Evaluated) -> Evaluated:
         """Every model's scores of everybody who changed."""

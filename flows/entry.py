@@ -31,6 +31,7 @@ class Kind(IntEnum):
     TICK = 1  # time passed: `ts` holds the first and the last minute (since 1970) whose slice is due
     ABSORB = 2  # an anonymous person's state on its way to the user who turned out to be them
     PUSH = 3  # features from outside that touch no person's: for the lake alone
+    LOAD = 4  # what people lack of today's columns, from the lake; `value`: the origin of whom it was made for
 
 
 class EntryError(ValueError):

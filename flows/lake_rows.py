@@ -93,8 +93,8 @@ def passed(entry: Entry, fields: dict[bytes, bytes]) -> bytes | None:
 
 
 def kept(entry: Entry) -> bool:
-    """Events, and whose history joined whose; not the ticks, which say nothing that the ids do not."""
-    return entry.kind != Kind.TICK and len(entry) > 0
+    """Events, and whose history joined whose; not ticks, nor loads, which say nothing that the lake does not."""
+    return entry.kind not in {Kind.TICK, Kind.LOAD} and len(entry) > 0
 
 
 class Rows:

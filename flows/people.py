@@ -8,6 +8,7 @@ import numpy as np
 
 from feature_repo import keys
 from feature_repo.declare import Array
+from flows.eras import begun
 from flows.plan import Plan
 from flows.resp import Connection, pack
 from flows.state import Layouts
@@ -90,6 +91,12 @@ class People:
         self.dirty[rows] = True
         self.muted[rows] = muted
 
+    def evaluate(self, rows: Array) -> Array:
+        """Features of distinct rows, float64 (n, features); NaN where a row lacks what they are made of."""
+        features = self.table.evaluate(rows)
+        self._layouts.eras.hide(self.table.values[rows], features)
+        return features
+
     def _load(self, uids: Array, partitions: Array, names: list[bytes] | None) -> None:
         hot, cold = self._fetch(uids)
         there = np.array([h is not None and c is not None for h, c in zip(hot, cold, strict=True)], bool)
@@ -114,6 +121,7 @@ class People:
         if len(uids):
             rows = self._place(uids, partitions, names)
             self.table.cold_changed[rows] = True
+            self.table.values[rows, self.table.plan.origin] = begun(self._layouts.eras.today)
             self.created.append(rows)
             self.new[rows] = True
 

@@ -1,7 +1,7 @@
 """From declarations to arrays: which numbers a person's row holds, and how features come out of them.
 
-A row is int64. The hot part, kept in Redis as it is: `now`, the open tile's counters, last moments, traits,
-episodes. The base part, recomputed from the closed tiles: a sum for each window.
+A row is int64. The hot part, kept in Redis as it is: `now`, `origin` (see `eras.py`), the open tile's counters, last
+moments, traits, episodes. The base part, recomputed from the closed tiles: a sum for each window.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from feature_repo.declare import ANY, Aggregate, Array, Derived, Last, Node, Str
 from feature_repo.finish import DAY, HOUR
 from feature_repo.vocabulary import Vocabulary, VocabularyError
 
+LACKING = -1 << 32  # bits of `origin` that count the absorbed people who lack something; the others: see `eras.py`
 MOST_COLUMNS = 256  # a closed tile names its column in a byte
 Done = list[Array]  # the columns of the steps so far
 
@@ -36,6 +37,24 @@ class Window(msgspec.Struct, frozen=True):
     column: int
     kind: str
     length: int
+
+
+class Kept(msgspec.Struct, frozen=True):
+    """A column: how many tiles of it are kept, and of which event types."""
+
+    tiles: int
+    events: tuple[str, ...]
+
+
+class Counted(msgspec.Struct, frozen=True):
+    """What a row holds, by name: columns; and last moments (with their event types) and traits (with none)."""
+
+    columns: dict[str, Kept]
+    others: dict[str, tuple[str, ...]]
+
+    def keep(self, slot: str) -> int:
+        """Tiles kept of a column; 0 where it is not counted."""
+        return self.columns[slot].tiles if slot in self.columns else 0
 
 
 class Ragged:
@@ -125,7 +144,8 @@ class Plan:
         c, k = len(self.columns), len(self.vocabulary.traits)
         if c > MOST_COLUMNS:
             raise VocabularyError([f"the features count {c} things apart, expected at most {MOST_COLUMNS}"])
-        self.today = 1
+        self.origin = 1
+        self.today = 2
         self.last = self.today + c
         self.trait = self.last + len(self.lasts)
         self.told = self.trait + k
@@ -158,11 +178,40 @@ class Plan:
         traits, alerts = self.vocabulary.traits, self.alerts
         return [
             "now",
-            *(f"open:{self._spelled(c.events)}:{c.tag}:{self._measure(c)}:{c.hourly}" for c in self.columns),
-            *(f"last:{self._spelled(x.events)}:{x.tag}" for x in self.lasts),
+            "origin",
+            *self.column_slots,
+            *map(self._last_slot, self.lasts),
             *(f"{part}:{t.name}" for part in ("trait", "told", "changed") for t in traits),
             *(f"{part}:{s.alert}" for s in alerts for part in ("opened", "open")),
         ]
+
+    @property
+    def column_slots(self) -> list[str]:
+        return [f"open:{self._spelled(c.events)}:{c.tag}:{self._measure(c)}:{c.hourly}" for c in self.columns]
+
+    def _last_slot(self, last: Last) -> str:
+        return f"last:{self._spelled(last.events)}:{last.tag}"
+
+    def _trait_slot(self, trait: int) -> str:
+        return f"trait:{self.vocabulary.traits[trait].name}:{self.vocabulary.traits[trait].kind}"
+
+    @property
+    def counted(self) -> Counted:
+        """What rows of this plan hold."""
+        kept = zip(self.column_slots, self.keep.tolist(), self.columns, strict=True)
+        lasts = {self._last_slot(x): x.events for x in self.lasts}
+        traits = {self._trait_slot(i): () for i in range(len(self.vocabulary.traits))}
+        return Counted({slot: Kept(tiles, c.events) for slot, tiles, c in kept}, lasts | traits)
+
+    def column(self, of: Aggregate) -> int:
+        """Which column a window is of."""
+        return self.windows[self._window(of)].column
+
+    def other(self, of: Last | TraitValue | TraitChanged) -> str:
+        """The name in `Counted.others` of a last moment or a trait."""
+        if isinstance(of, Last):
+            return self._last_slot(Last(self.vocabulary.members(of.events), of.tag))
+        return self._trait_slot(self.vocabulary.trait_id[of.name])
 
     def _spelled(self, events: tuple[str, ...]) -> str:
         """Event types in a slot's name: ANY stays itself, so that its history outlives a new event type."""

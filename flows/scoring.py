@@ -17,7 +17,7 @@ from onnx_models.session import Model
 
 
 class Evaluated(msgspec.Struct):
-    """People about to be written: table rows sorted by partition, features float64 (n, features).
+    """People about to be written: table rows sorted by partition, features float64 (n, features), NaN = null.
 
     `scores`: (raw, calibrated) float32 (n,) by model, NaN where nobody was asked. `alerts`: encoded, by partition.
     """
@@ -38,19 +38,25 @@ class Scorer:
         self._services = [(i, s) for i, s in enumerate(plan.alerts) if s.name in models]
         index = plan.vocabulary.feature_index
         self._inputs = {s.name: [index[f] for f in s.features] for _, s in self._services}
+        self._defaults = np.array([feature.default for feature in plan.vocabulary.features])
         self._windows = {s.name: s.window for s in plan.vocabulary.signals}
 
     def score(self, evaluated: Evaluated) -> None:
         """Every model's scores; people whose history is being imported, or who are somebody else, are not scored."""
         people, rows = self._people, evaluated.rows
         loud = np.flatnonzero(~(people.muted[rows] | people.relay[rows]))
-        matrix = evaluated.features[loud].astype(np.float32)
+        matrix = self._known(evaluated.features[loud]).astype(np.float32)
         for name, inputs in self._inputs.items():
             scores = np.full((2, len(rows)), np.nan, np.float32)
             if len(loud):
                 whole = inputs == list(range(matrix.shape[1]))
                 scores[:, loud] = self.models[name].scores(matrix if whole else matrix[:, inputs])
             evaluated.scores[name] = (scores[0], scores[1])
+
+    def _known(self, features: Array) -> Array:
+        """What a model is given: defaults for features that are null."""
+        nulls = np.isnan(features)
+        return np.where(nulls, self._defaults, features) if nulls.any() else features
 
     def decide(self, evaluated: Evaluated) -> None:
         """Open and close episodes; an opened one is an alert."""
@@ -91,7 +97,7 @@ class Scorer:
             service,
             self.models[service.name],
             (float(raw[at]), float(calibrated[at])),
-            evaluated.features[at][self._inputs[service.name]],
+            self._known(evaluated.features[at])[self._inputs[service.name]],
             sure,
             signals.of(k),
             self._windows,

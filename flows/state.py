@@ -7,7 +7,9 @@ name (`organisation/user`, and for an anonymous person who was identified a NUL 
 from __future__ import annotations
 
 import struct
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from types import MappingProxyType
 
 import msgspec
 import numpy as np
@@ -16,12 +18,13 @@ import xxhash
 
 from feature_repo import keys
 from feature_repo.declare import Array
+from flows.eras import Eras
 from flows.plan import Plan
 from flows.store import Store
-from flows.windows import Reading, Table
+from flows.windows import Reading, Table, tiles
 
 VERSION = 1
-_HEAD = struct.Struct("<B3xI")  # version, fingerprint of the layout
+_HEAD = struct.Struct("<BxHI")  # version, era, fingerprint of the layout
 _NAME = struct.Struct("<H")
 
 
@@ -29,21 +32,49 @@ class StateError(ValueError):
     """State that this version cannot read."""
 
 
+class _Older(msgspec.Struct, frozen=True):
+    """How rows under another head become today's: slots from, slots to; columns: today's of each old one, or -1.
+
+    `cuts` (today's columns): the last tile that is not whole in them, see `Eras.cuts`.
+    """
+
+    from_: Array
+    to: Array
+    columns: Array
+    cuts: Array
+
+
 class Layouts:
     """Rows written under other layouts, brought into this plan's: what it does not know starts from nothing."""
 
     def __init__(self, plan: Plan, client: redis.Redis) -> None:
         self.plan = plan
-        self.head = _HEAD.pack(VERSION, plan.fingerprint)
+        self.eras = Eras(plan, client)
         self._client = client
-        self._older: dict[bytes, tuple[Array, Array, Array]] = {}
+        self._older: dict[bytes, _Older] = {}
 
-    def register(self) -> None:
-        """Tell the store this layout, so that later ones can read what was written under it."""
+    @cached_property
+    def head(self) -> bytes:
+        """Before each value that is written now."""
+        return _HEAD.pack(VERSION, self.eras.today, self.plan.fingerprint)
+
+    def register(self, positions: Mapping[int, bytes] = MappingProxyType({})) -> None:
+        """Tell the store this layout, so that later ones can read what was written under it; and begin its era.
+
+        `positions`: of the partitions that are ours, where each stands. To be called before anything is read.
+        """
         self._client.hset(keys.LAYOUTS, str(self.plan.fingerprint), msgspec.json.encode(self.plan.slots))
+        self.eras.enter(positions)
+
+    def era(self, value: bytes) -> int:
+        """In which era a hot value was written."""
+        return int(_HEAD.unpack_from(value)[1])
 
     def read(self, hot: Sequence[bytes], cold: Sequence[bytes]) -> tuple[Array, list[bytes], list[bytes]]:
-        """(hot rows (n, plan.hot), names, closed tiles) of n people's values. Raises StateError."""
+        """(hot rows (n, plan.hot), names, closed tiles) of n people's values. Raises StateError.
+
+        What is left of a tile that is not whole is dropped, so that it is known what a row lacks.
+        """
         rows = np.zeros((len(hot), self.plan.hot), np.int64)
         names, closed = [], []
         for i, (warm, kept) in enumerate(zip(hot, cold, strict=True)):
@@ -58,25 +89,26 @@ class Layouts:
         numbers = np.frombuffer(value, np.int64, offset=_HEAD.size)
         if value.startswith(self.head):
             return numbers
-        from_, to, _ = self._mapping(value[: _HEAD.size])
-        row = np.zeros(self.plan.hot, np.int64)
-        row[to] = numbers[from_]
+        older, plan = self._mapping(value[: _HEAD.size]), self.plan
+        row = np.zeros(plan.hot, np.int64)
+        row[older.to] = numbers[older.from_]
+        row[plan.today : plan.last][row[0] // plan.unit <= older.cuts] = 0
         return row
 
     def _cold(self, head: bytes, entries: bytes) -> bytes:
         if head == self.head:
             return entries
-        columns = self._mapping(head)[2]
+        older = self._mapping(head)
         old = np.frombuffer(entries, np.int64)
-        column = columns[(old >> 56) & 0xFF]
-        known = column >= 0
-        moved = (column[known] << 56) | (old[known] & ((1 << 56) - 1))
+        column = older.columns[(old >> 56) & 0xFF]
+        old, column = old[column >= 0], column[column >= 0]
+        whole = tiles(old) > older.cuts[column]
+        moved = (column[whole] << 56) | (old[whole] & ((1 << 56) - 1))
         return np.sort(moved).tobytes()
 
-    def _mapping(self, head: bytes) -> tuple[Array, Array, Array]:
-        """(old slots, new slots, new column of each old column or -1)."""
+    def _mapping(self, head: bytes) -> _Older:
         if head not in self._older:
-            version, fingerprint = _HEAD.unpack(head)
+            version, era, fingerprint = _HEAD.unpack(head)
             known = self._client.hget(keys.LAYOUTS, str(fingerprint))
             if version != VERSION or known is None:
                 raise StateError(f"state of version {version}, layout {fingerprint}: not one that this store knows")
@@ -85,7 +117,8 @@ class Layouts:
             open_ = [name for name in old if name.startswith("open:")]
             now = [name for name in new if name.startswith("open:")]
             columns = np.array([now.index(name) if name in now else -1 for name in open_], np.int64)
-            self._older[head] = (np.array([a for a, _ in shared]), np.array([b for _, b in shared]), columns)
+            from_, to = np.array(shared, np.int64).T
+            self._older[head] = _Older(from_, to, columns, self.eras.cuts(era))
         return self._older[head]
 
     def cold(self, name: bytes, closed: bytes) -> bytes:
@@ -98,7 +131,7 @@ class UserState(msgspec.Struct, frozen=True):
 
     name: str
     at: int
-    features: dict[str, float]
+    features: dict[str, float | None]
     signals: list[Reading]
     joined: str | None
 
@@ -118,12 +151,16 @@ def read_user(client: redis.Redis, store: Store, plan: Plan, name: str) -> UserS
     hot, cold = client.mget([key(keys.HOT, uid), key(keys.COLD, uid)])
     if hot is None or cold is None:
         return None
-    rows, names, closed = Layouts(plan, client).read([hot], [cold])
+    layouts = Layouts(plan, client)
+    rows, names, closed = layouts.read([hot], [cold])
     known, _, joined = names[0].decode().partition("\0")
     if known != name:
         return None
     table = Table(plan, 1)
     row = table.allocate(np.array([uid], np.uint64))
     table.restore(row, rows, closed)
-    features = dict(zip(plan.vocabulary.feature_index, table.evaluate(row)[0].tolist(), strict=True))
+    values = table.evaluate(row)
+    layouts.eras.hide(rows, values)
+    known_values = (None if np.isnan(x) else x for x in values[0].tolist())
+    features = dict(zip(plan.vocabulary.feature_index, known_values, strict=True))
     return UserState(name, int(rows[0, 0]), features, table.signals(row).of(0), joined or None)

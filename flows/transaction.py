@@ -80,8 +80,10 @@ class Transactions:
         for at in np.flatnonzero(people.relay[evaluated.rows]).tolist():
             row = int(evaluated.rows[at])
             values, closed = people.table.values[row], people.table.cold[row]
-            if not (values[plan.today : plan.hot].any() or closed):
+            change = self._layouts.eras.change(int(values[plan.origin]))
+            if not (values[plan.today : plan.hot].any() or closed or change):
                 continue
+            origin, values[plan.origin] = values[plan.origin] + change, change
             anonymous, _, user = people.names[row].partition(b"\0")
             partition, entry = self._absorption(anonymous, user, bool(people.muted[row]))
             hot = self._layouts.head + values[: plan.hot].tobytes()
@@ -90,9 +92,10 @@ class Transactions:
             fields = ("e", entry, "h", hot, "c", cold, "p", position[int(people.partition[row])])
             into.add_packed(append(self._store.clock, partition, int(values[0]), *fields))
             values[1:] = 0
+            values[plan.origin] = origin
             people.table.cold[row] = b""
             people.table.cold_changed[row] = True
-            evaluated.features[at] = people.table.evaluate(np.array([row]))[0]
+            evaluated.features[at] = people.evaluate(np.array([row]))[0]
 
     def _absorption(self, anonymous: bytes, user: bytes, muted: bool) -> tuple[int, bytes]:
         uid = identity(self._store, user)
@@ -121,8 +124,9 @@ class Transactions:
         people.new[rows] = False
         people.written[rows[new]] = self._defaults
         known = ~np.isnan(people.written[rows, 0])
-        changed = people.written[rows] != values
-        people.written[rows] = values
+        kept = np.where(np.isnan(values), np.inf, values)  # null as written: NaN says that it is not known
+        changed = people.written[rows] != kept
+        people.written[rows] = kept
         names = [people.names[row].partition(b"\0")[0] for row in rows.tolist()]
         built = self._feature_bytes.commands(names, people.table.now(rows), values, changed)
         written = {}

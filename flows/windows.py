@@ -15,7 +15,7 @@ from feature_repo.declare import Array
 from feature_repo.finish import DAY, HOUR
 from feature_repo.vocabulary import KEEP_DAYS
 from flows.index import Index
-from flows.plan import DAYS, FIRST, MOMENT, Plan
+from flows.plan import DAYS, FIRST, LACKING, MOMENT, Plan
 
 # A closed tile's entry: column (8 bits), tile (20 bits), value (36 bits, signed).
 _TILE = 36
@@ -254,21 +254,39 @@ class Table:
     def absorb(self, row: int, hot: Array, cold: bytes) -> None:
         """Add another row's history (`hot` (plan.hot,), closed tiles) to this one, which must not be older."""
         plan, mine = self.plan, self.values[row]
-        column = np.flatnonzero(hot[plan.today : plan.last])
-        amount = hot[plan.today : plan.last][column]
-        entries = np.frombuffer(cold, np.int64)
-        key = np.concatenate((_key(column, hot[0] // plan.unit[column]), (entries >> _TILE) & _KEY_MASK))
-        amount = np.concatenate((amount, (entries << (64 - _TILE)) >> (64 - _TILE)))
-        column, tile = key >> 20, key & _TILE_MASK
-        open_ = tile == mine[0] // plan.unit[column]
-        np.add.at(mine, plan.today + column[open_], amount[open_])
-        self._insert(np.full((~open_).sum(), row), column[~open_], tile[~open_], amount[~open_])
-        np.maximum(mine[plan.last : plan.trait], hot[plan.last : plan.trait], out=mine[plan.last : plan.trait])
+        self._take_in(np.array([row]), hot[None], [cold])
+        mine[plan.origin] += hot[plan.origin] & LACKING
         told = np.flatnonzero(hot[plan.told : plan.changed])
         rows = np.full(len(told), row)
         self.apply_traits(rows, told, hot[plan.trait : plan.told][told], hot[plan.told : plan.changed][told])
         rest = slice(plan.changed, plan.hot)  # changes of traits, and episodes: neither begins anew by a join
         np.maximum(mine[rest], hot[rest], out=mine[rest])
+
+    def load(self, rows: Array, hot: Array, cold: list[bytes]) -> None:
+        """Add what distinct rows lacked: hot int64 (n, plan.hot) and closed tiles, which none of them had counted.
+
+        Traits are as all that was told up to some entry makes them; what a row was told after it stands.
+        """
+        self._take_in(rows, hot, cold)
+        plan = self.plan
+        for at, trait in zip(*np.nonzero(hot[:, plan.told : plan.changed]), strict=True):
+            slots = [plan.trait + trait, plan.told + trait, plan.changed + trait]
+            self.values[rows[at], slots] = _later(self.values[rows[at], slots].tolist(), hot[at, slots].tolist())
+
+    def _take_in(self, rows: Array, hot: Array, cold: list[bytes]) -> None:
+        """Add open counters, closed tiles and last moments to distinct rows."""
+        plan = self.plan
+        at, column = np.nonzero(hot[:, plan.today : plan.last])
+        entries = np.frombuffer(b"".join(cold), np.int64)
+        owner = np.concatenate((at, np.repeat(np.arange(len(cold)), [len(closed) // 8 for closed in cold])))
+        key = np.concatenate((_key(column, hot[at, 0] // plan.unit[column]), (entries >> _TILE) & _KEY_MASK))
+        amount = np.concatenate((hot[at, plan.today + column], (entries << (64 - _TILE)) >> (64 - _TILE)))
+        column, tile, row = key >> 20, key & _TILE_MASK, rows[owner]
+        open_ = tile == self.values[row, 0] // plan.unit[column]
+        np.add.at(self._flat, row[open_] * plan.width + plan.today + column[open_], amount[open_])
+        self._insert(row[~open_], column[~open_], tile[~open_], amount[~open_])
+        lasts = slice(plan.last, plan.trait)
+        self.values[rows, lasts] = np.maximum(self.values[rows, lasts], hot[:, lasts])
 
     # -- features
 
@@ -332,6 +350,26 @@ class _View:
 
     def changed(self, i: int) -> Array:
         return self._columns[self._plan.changed + i].astype(np.float64)
+
+
+def _later(mine: list[int], brought: list[int]) -> list[int]:
+    """Of two states of a trait (bits, told, changed), the second of all that was told up to a point: both together."""
+    (bits, told, changed), (before, until, changed_before) = mine, brought
+    if told < until or (told, bits) == (until, before):
+        return brought
+    if changed > until:
+        return mine
+    return [bits, told, changed_before if bits == before else told]
+
+
+def packed(key: Array, amount: Array, owner: Array) -> tuple[Array, Array]:
+    """(entries of closed tiles, owner of each). Key: column << 20 | tile, sorted by owner, then key; int64 (n,)."""
+    return _pack(key, amount, owner)
+
+
+def tiles(entries: Array) -> Array:
+    """The tile of each entry of closed tiles."""
+    return (entries >> _TILE) & _TILE_MASK
 
 
 def _key(column: Array, tile: Array) -> Array:

@@ -42,6 +42,9 @@ class Commands:
         return b"".join(self.parts)
 
 
+_FIELD = len(b"$4\r\n....\r\n")  # before a feature's value
+
+
 class FeatureBytes:
     """`HSET` of the features that changed, in Feast's layout."""
 
@@ -61,7 +64,7 @@ class FeatureBytes:
         self._key = (key[:cut], key[cut + 4 :])
 
     def commands(self, names: list[bytes], now: Array, values: Array, changed: Array) -> list[bytes]:
-        """One packed HSET a person. values float64 (n, features), changed bool (n, features), now ms (n,)."""
+        """One packed HSET a person. values float64 (n, features; NaN = null), changed bool alike, now ms (n,)."""
         person, feature = np.nonzero(changed)
         fields = self._template[feature]
         fields[:, -10:-2] = values[person, feature].view(np.uint8).reshape(-1, 8)
@@ -73,7 +76,18 @@ class FeatureBytes:
             end = start + count * self._width
             out.append(b"".join((self._head(name, count), data[start:end], stamps[ms])))
             start = end
+        for i in np.flatnonzero(np.isnan(values).any(axis=1)).tolist():
+            out[i] = self._with_nulls(names[i], values[i], changed[i]) + stamps[int(now[i])]
         return out
+
+    def _with_nulls(self, name: bytes, values: Array, changed: Array) -> bytes:
+        """The same of one person, some of whose features have no value."""
+        fields = [self._template[i].tobytes() for i in range(len(values))]
+        parts = [self._head(name, int(changed.sum()))]
+        for i in np.flatnonzero(changed).tolist():
+            known = fields[i][:-10] + values[i].tobytes() + b"\r\n"
+            parts.append(fields[i][:_FIELD] + b"$0\r\n\r\n" if np.isnan(values[i]) else known)
+        return b"".join(parts)
 
     def copy(self, name: bytes) -> bytes:
         """A packed COPY of the defaults to somebody new: what they share with nobody is then written over it."""
