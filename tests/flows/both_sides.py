@@ -7,7 +7,7 @@ from typing import Any, cast
 
 import numpy as np
 
-from feature_repo.vocabulary import SILENT, UNKNOWN, Vocabulary
+from feature_repo.vocabulary import PUSHED, SILENT, UNKNOWN, Vocabulary
 from flows.windows import Table
 from tests.flows.oracle import IDENTIFY, Oracle, Outcome
 from tests.flows.streams_made import Event
@@ -32,6 +32,8 @@ def apply(table: Table, events: list[Event]) -> None:
 
 def receive(oracle: Oracle, event: Event) -> Outcome:
     event_type, tag = spelled_out(event.code)
+    if event.code == PUSHED:
+        oracle.person(event.user)  # known from now on, whether traits were told or not
     traits = [(VOCABULARY.traits[t].name, told_value(t, bits)) for t, bits in event.traits]
     return oracle.receive(
         event.user, event.now, event.ts, event_type, message=event.mid, tag=tag, value=event.value, traits=traits
@@ -40,8 +42,8 @@ def receive(oracle: Oracle, event: Event) -> Outcome:
 
 def spelled_out(code: int) -> tuple[str | None, str | None]:
     """(event type, tag) of a code; None = unknown."""
-    if code in {SILENT, UNKNOWN}:
-        return (IDENTIFY, None) if code == SILENT else (None, None)
+    if code in {PUSHED, SILENT, UNKNOWN}:
+        return (None, None) if code == UNKNOWN else (IDENTIFY, None)
     return VOCABULARY.codes[code].event, VOCABULARY.codes[code].tag
 
 

@@ -13,7 +13,7 @@ import xxhash
 
 from feature_repo import keys, layout
 from feature_repo.settings import Settings
-from feature_repo.vocabulary import SILENT, UNKNOWN, Vocabulary
+from feature_repo.vocabulary import PUSHED, SILENT, UNKNOWN, Vocabulary
 from flows.engine import Engine
 from flows.entry import Draft, tick
 from flows.state import identity
@@ -127,7 +127,7 @@ def counts(client: redis.Redis, store: Store) -> dict[str, int]:
 
 
 def random_events(vocabulary: Vocabulary, rng: np.random.Generator, n: int, users: int, days: int) -> list[Event]:
-    """Events over some days: late ones, shuffled within hours, sent twice, of unknown names, a few that tell traits."""
+    """Events over some days: late, shuffled within hours, sent twice, of unknown names, some pushed or with traits."""
     now = START + np.sort(rng.integers(0, days * DAY, n))
     late = np.where(rng.random(n) < 0.2, rng.integers(0, 100 * DAY, n), rng.integers(-3_600_000, 3_600_000, n))
     made: list[Event] = []
@@ -140,9 +140,9 @@ def random_events(vocabulary: Vocabulary, rng: np.random.Generator, n: int, user
         traits: tuple[tuple[int, int], ...] = ()
         if rng.random() < 0.1:
             number = int(np.float64(rng.integers(1, 9) * 1000.0).view(np.int64))
-            code, traits = SILENT, ((int(rng.integers(0, len(vocabulary.traits))), number),)
+            code, traits = (PUSHED, SILENT)[i % 2], ((int(rng.integers(0, len(vocabulary.traits))), number),)
         elif rng.random() < 0.05:
-            code = UNKNOWN
+            code = PUSHED if i % 4 == 0 else UNKNOWN
         user = f"u{int(rng.zipf(1.5)) % users}"
         made.append(Event(user, code, int(rng.integers(1, 60_000)), at - int(late[i]), at, i, traits))
     return made
