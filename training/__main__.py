@@ -11,7 +11,7 @@ from feature_repo import settings
 from feature_repo.vocabulary import load
 from onnx_models import registry
 from onnx_models.card import METADATA, decode
-from training.asked import backfill
+from training import backfill_job
 from training.catalogue import MODELS
 from training.dataset import TooFew
 from training.past import NotReadable
@@ -41,10 +41,8 @@ def _arguments() -> argparse.ArgumentParser:
     job.add_argument("--output", type=Path, help="directory of models; by default TELLTALE_MODELS or those that ship")
     job.set_defaults(run=_train)
     job = jobs.add_parser("backfill", help="adds the features of the moment to rows of (user, as_of)")
-    job.add_argument("rows", type=Path, help="CSV or Parquet with the columns user and as_of")
-    job.add_argument("output", type=Path, help="Parquet: those rows, and a column a feature")
-    job.add_argument("--history", type=Path, help="JSON lines of Segment calls, or a lake; by default this home's lake")
-    job.set_defaults(run=_backfill)
+    backfill_job.arguments(job)
+    job.set_defaults(run=backfill_job.run)
     return parser
 
 
@@ -61,13 +59,6 @@ def _train(given: argparse.Namespace) -> int:
         _show(metadata.metrics)
     print(f"all of these together, {time.monotonic() - started:.0f} s after the start")
     _show(together([metadata.metrics for metadata in found]))
-    return 0
-
-
-def _backfill(given: argparse.Namespace) -> int:
-    current = settings.load()
-    rows = backfill(given.history or current.lake, given.rows, given.output, load(current.feature_repo))
-    print(f"{given.output}: {rows} rows")
     return 0
 
 

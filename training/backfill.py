@@ -17,6 +17,8 @@ from training.world import TAGS, TEXT_TRAITS, TRAITS, TYPES
 Read = Callable[[Table, Array], Array]  # (table, distinct rows (n,)) -> (n, columns)
 CHUNK = 2000  # people worked at once: their rows stay in the processor's cache
 
+_SPREAD = np.uint64(0x9E3779B97F4A7C15)  # apart as hashes are: the table's index takes neighbours badly
+
 
 class Stream(msgspec.Struct, frozen=True):
     """What the log of one history would hold, in its order: columns of events, and of traits told.
@@ -125,7 +127,7 @@ class _Chunk:
         traits = self._rounds(
             asked, person[order], nth, self._of.trait_person[self._traits], self._of.trait_now[self._traits]
         )
-        self._row_of = self._table.rows(np.arange(CHUNK, dtype=np.uint64))
+        self._row_of = self._table.allocate(np.arange(CHUNK, dtype=np.uint64) * _SPREAD)
         for k in range(int(nth.max()) + 1):
             self._apply(self._events[events == k], self._traits[traits == k])
             which = order[nth == k]

@@ -1,4 +1,4 @@
-"""The lake as columns: DuckDB reads it, numpy numbers it, no event passes through Python by itself."""
+"""The lake as columns: numpy numbers what Parquet holds, and no event passes through Python by itself."""
 
 from __future__ import annotations
 
@@ -9,13 +9,17 @@ import msgspec
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.parquet as pq
 
 from feature_repo.vocabulary import UNKNOWN, Vocabulary
-from flows.lake_files import everything
-from flows.lake_read import LakeReader
-from flows.store import Store
+from flows import lake_files as files
+from flows import push
+from flows.lake_rows import SCHEMA
 from training.people import Array
 from training.told import Told
+
+TRIES = 20  # a file that was listed may have been merged into another before it is opened
+_KEYS = ("partition", "organisation", "user", "mid", "type", "event", "tag", "value", "ts", "logged_at", "joined")
 
 
 class Columns(msgspec.Struct, frozen=True):
@@ -31,52 +35,132 @@ class Columns(msgspec.Struct, frozen=True):
     told: Told
 
 
-class Call(msgspec.Struct):
+class Identify(msgspec.Struct):
     """What counts of a call that tells traits."""
 
     traits: dict[str, Any] | None = None
 
 
-# What an anonymous person did is the user's too, from when the log passed it on.
-_ROWS = """
-    WITH mine AS (
-        SELECT organisation || '/' || "user" AS name, event, tag, value, epoch_ms(ts) AS ts, epoch_ms(logged_at) AS now,
-            CAST(split_part(entry_id, '-', 2) AS BIGINT) AS nth, "index" AS place,
-            CASE WHEN type = 'identify' THEN raw END AS told
-        FROM events),
-    passed AS (
-        SELECT joined, organisation || '/' || "user" AS name, epoch_ms(logged_at) AS seen
-        FROM links WHERE type = 'absorb'),
-    seen AS (
-        SELECT *, now AS seen FROM mine UNION ALL BY NAME
-        SELECT mine.* EXCLUDE (name), passed.name, passed.seen
-        FROM mine ASOF JOIN passed ON mine.name = passed.joined AND mine.now <= passed.seen)
-    SELECT name, event, tag, value, ts, now, seen, told FROM seen ORDER BY seen, now, nth, place
-"""
-_call = msgspec.json.Decoder(Call).decode
+_identify = msgspec.json.Decoder(Identify).decode
 
 
 def from_lake(path: Path, vocabulary: Vocabulary) -> Columns:
-    """All events of a lake; users are `organisation/user`."""
-    partitions = max((file.partition for file in everything(path)), default=0) + 1
-    offline = Store(partitions=partitions, clock="log", seed=0)  # the seed finds single people; all are read here
-    rows = LakeReader(path, vocabulary, offline).sql(_ROWS)
-    people = rows["name"].combine_chunks().dictionary_encode()
-    person = np.asarray(people.indices, np.int64)
+    """All events of a lake, each messageId once; users are `organisation/user`."""
+    rows, raw = _read(path)
+    names, person = _people(rows)
+    first = _first(rows)
+    place, whose, seen = _passed_on(rows, first, names, person)
+    order = np.argsort(seen, kind="stable")
+    place, whose, seen = place[order], whose[order], seen[order]
     code, value = _measured(vocabulary, rows)
-    ts, now, seen = (np.asarray(rows[name], np.int64) for name in ("ts", "now", "seen"))
+    ts, now = (_numbers(rows, name) for name in ("ts", "logged_at"))
     told = Told(vocabulary)
-    texts = rows["told"].combine_chunks()
-    for i in np.flatnonzero(np.asarray(texts.is_valid())).tolist():
-        told.add(int(person[i]), _call(texts[i].as_py()).traits or {}, int(ts[i]), int(seen[i]))
-    return Columns(people.dictionary, person, code, value, ts, now, seen, told)
+    pushes = _is(rows, "type", "push")
+    for i in np.flatnonzero((_is(rows, "type", "identify") | pushes)[place]).tolist():
+        at = int(place[i])
+        said = raw[at].as_py()
+        given = push.traits(vocabulary, push.decode(said)) if pushes[at] else _identify(said).traits or {}
+        told.add(int(whose[i]), given, int(ts[at]), int(seen[i]))
+    return Columns(names, whose, code[place], value[place], ts[place], now[place], seen, told)
+
+
+def _read(path: Path) -> tuple[pa.Table, pa.ChunkedArray]:
+    """(all rows, in the log's order within a partition; the JSON of those that tell traits)."""
+    for left in reversed(range(TRIES)):
+        try:
+            parts = [_part(file.path) for file in files.current(files.everything(path))]
+        except FileNotFoundError:
+            if not left:
+                raise
+        else:
+            break
+    table = pa.concat_tables([_schema().empty_table(), *parts]).unify_dictionaries()
+    return table.drop_columns(["raw"]).combine_chunks(), table["raw"]
+
+
+def _part(path: Path) -> pa.Table:
+    """A file's rows; the JSON as sent, by far the largest column, only where some of it is needed."""
+    with pq.ParquetFile(path) as opened:
+        table = opened.read(columns=list(_KEYS))
+        telling = pc.is_in(table["type"].cast(pa.string()), value_set=pa.array(["identify", "push"]))
+        raw = pa.nulls(len(table), pa.string())
+        if pc.any(telling).as_py():
+            raw = pc.if_else(telling, opened.read(columns=["raw"])["raw"], None)
+    return table.append_column("raw", raw).cast(_schema())
+
+
+def _schema() -> pa.Schema:
+    return pa.schema([SCHEMA.field(name) for name in (*_KEYS, "raw")])
+
+
+def _numbers(rows: pa.Table, name: str) -> Array:
+    return np.asarray(rows[name].cast(pa.int64()))
+
+
+def _is(rows: pa.Table, name: str, value: str) -> Array:
+    return np.asarray(pc.fill_null(pc.equal(rows[name].cast(pa.string()), value), fill_value=False))
+
+
+def _coded(rows: pa.Table, name: str) -> tuple[list[Any], Array]:
+    """(a column's values, each row's index into them; -1 where it is null)."""
+    column = rows[name].combine_chunks()
+    coded = column if pa.types.is_dictionary(column.type) else column.dictionary_encode()
+    return coded.dictionary.to_pylist(), np.asarray(pc.fill_null(coded.indices, -1), np.int64)
+
+
+def _people(rows: pa.Table) -> tuple[pa.StringArray, Array]:
+    """(`organisation/user` of everybody, each row's person)."""
+    organisations, organisation = _coded(rows, "organisation")
+    users, user = _coded(rows, "user")
+    pairs, person = np.unique(user * max(len(organisations), 1) + organisation, return_inverse=True)
+    named = (divmod(pair, len(organisations)) for pair in pairs.tolist())
+    return pa.array([f"{organisations[o]}/{users[u]}" for u, o in named], pa.string()), person
+
+
+def _first(rows: pa.Table) -> Array:
+    """Indices of the rows that are events, without those that a partition met before."""
+    mid, partition = np.asarray(rows["mid"]), _numbers(rows, "partition")
+    events = np.flatnonzero(mid)
+    ordered = np.sort(mid[events])
+    twice = ordered[1:][ordered[1:] == ordered[:-1]]
+    if not len(twice):
+        return events
+    doubtful = events[np.isin(mid[events], twice)]
+    order = doubtful[np.lexsort((doubtful, mid[doubtful], partition[doubtful]))]
+    again = (mid[order][1:] == mid[order][:-1]) & (partition[order][1:] == partition[order][:-1])
+    return np.setdiff1d(events, order[1:][again], assume_unique=True)
+
+
+def _passed_on(rows: pa.Table, first: Array, names: pa.StringArray, person: Array) -> tuple[Array, Array, Array]:
+    """(row, whose, since when it is theirs) of each event, and again of each that the log passed on to a user."""
+    now = _numbers(rows, "logged_at")
+    own = (first, person[first], now[first])
+    passed = np.flatnonzero(_is(rows, "type", "absorb"))
+    whom = pc.fill_null(pc.index_in(rows["joined"].take(pa.array(passed)).combine_chunks(), value_set=names), -1)
+    anonymous = np.asarray(whom, np.int64)
+    passed, anonymous = passed[anonymous >= 0], anonymous[anonymous >= 0]
+    if not len(passed):
+        return own
+    order = np.lexsort((now[passed], anonymous))
+    passed, anonymous = passed[order], anonymous[order]
+    next_ = np.searchsorted(_key(anonymous, now[passed]), _key(person[first], now[first]))
+    copied = np.append(anonymous, -1)[next_] == person[first]
+    to = passed[next_[copied]]
+    return (
+        np.concatenate((first, first[copied])),
+        np.concatenate((own[1], person[to])),
+        np.concatenate((own[2], now[to])),
+    )
+
+
+def _key(person: Array, at: Array) -> Array:
+    return (person << 42) | at
 
 
 def _measured(vocabulary: Vocabulary, rows: pa.Table) -> tuple[Array, Array]:
     """Each row's event code, and its value in fixed point."""
-    events, tags = (rows[name].combine_chunks().dictionary_encode() for name in ("event", "tag"))
-    code_of, scale_of = _codes(vocabulary, events.dictionary.to_pylist(), tags.dictionary.to_pylist())
-    event, tag = (np.asarray(pc.fill_null(x.indices, -1)) for x in (events, tags))  # the last stands for none
+    (events, event), (tags, tag) = _coded(rows, "event"), _coded(rows, "tag")
+    code_of, scale_of = _codes(vocabulary, events, tags)
     value = np.asarray(pc.fill_null(rows["value"], 0.0))
     return code_of[event, tag], np.rint(value * scale_of[event]).astype(np.int64)
 

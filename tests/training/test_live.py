@@ -21,12 +21,13 @@ from flows.lake import Lake
 from flows.plan import Plan
 from flows.store import connect, embedded, open_store
 from tests.live import KEY, ORGANISATION, ROOT, Live, environment, live
-from training.asked import backfill
+from training import labels
 from training.backfill import features, stream
 from training.feed import user
 from training.live import BATCH, ERA_DAYS, Progress
 from training.records import DAY
 from training.simulate import Era, simulate
+from training.training_set import Wanted, training_set
 from training.world import CONTACTS
 
 PEOPLE, DAYS = 60, 10
@@ -79,12 +80,10 @@ def test_the_lake_gives_the_features_of_what_was_posted(api: Live, tmp_path: Pat
     world = simulate(PEOPLE, ERA_DAYS, 9, CONTACTS, Era(done.start))
     of = stream(world, Vocabulary())
     person, at = np.arange(PEOPLE), np.full(PEOPLE, done.clock - 1)
-    asked = pa.table(
-        {"user": [f"{ORGANISATION}/{user(p)}" for p in range(PEOPLE)], "as_of": pa.array(at, pa.timestamp("ms"))}
-    )
+    asked = pa.table({"user": [user(p) for p in range(PEOPLE)], "as_of": pa.array(at, pa.timestamp("ms"))})
     pyarrow.parquet.write_table(asked, tmp_path / "in.parquet")
-    backfill(api.settings.lake, tmp_path / "in.parquet", tmp_path / "out.parquet", Vocabulary())
-    found = pyarrow.parquet.read_table(tmp_path / "out.parquet")
+    wanted = Wanted(history=api.settings.lake, vocabulary=Vocabulary(), organisation=ORGANISATION)
+    found, _ = training_set(wanted, labels.read(tmp_path / "in.parquet"))
     expected = features(Plan(Vocabulary()), of, person, at)
     for i, feature in enumerate(Vocabulary().features):
         assert np.array_equal(found[feature.name].to_numpy(), expected[:, i]), feature.name

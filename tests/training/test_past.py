@@ -11,12 +11,12 @@ import pyarrow as pa
 
 from feature_repo.vocabulary import Vocabulary
 from flows.plan import Plan
+from tests.training.made_lake import T0, made_lake
 from training.backfill import features
 from training.past import Past, past
 
 VOCABULARY = Vocabulary()
 HOUR = 3_600_000
-T0 = 1_700_000_000_000
 
 
 def lines(path: Path, *calls: dict[str, Any]) -> Past:
@@ -69,3 +69,30 @@ def test_nobody_is_known_of_an_empty_file(tmp_path: Path) -> None:
     found = lines(tmp_path / "h.jsonl")
     assert found.stream.people == 0
     assert found.find(pa.array(["ann"])).tolist() == [0]
+
+
+def test_the_lake_passes_on_what_came_before(tmp_path: Path) -> None:
+    """In the lake the log itself says when an anonymous person's history became the user's."""
+    lake = made_lake(
+        tmp_path,
+        {"at": 1 * HOUR, "user": "anon:x", "event": "document_access"},
+        {"at": 4 * HOUR, "user": "ann", "type": "absorb", "joined": "main/anon:x", "mid": 0},
+        {"at": 5 * HOUR, "user": "anon:x", "event": "document_access"},
+        {"at": 6 * HOUR, "user": "ann", "type": "absorb", "joined": "main/anon:x", "mid": 0},
+    )
+    assert opened(past(lake, VOCABULARY), "main/ann", 3, 4, 5, 6) == [0, 1, 1, 2]
+
+
+def test_a_message_counts_once_a_partition(tmp_path: Path) -> None:
+    """Of a messageId that a partition met again the first counts; in another partition it is another event."""
+    again = {"user": "ann", "event": "document_access", "mid": 7}
+    lake = made_lake(
+        tmp_path, {"at": HOUR, **again}, {"at": 2 * HOUR, **again}, {"at": 3 * HOUR, **again, "partition": 1}
+    )
+    assert opened(past(lake, VOCABULARY), "main/ann", 1, 2, 3) == [1, 1, 2]
+
+
+def test_an_empty_lake_knows_nobody(tmp_path: Path) -> None:
+    """A lake that has not been written yet is one without people."""
+    (tmp_path / "lake").mkdir()
+    assert past(tmp_path / "lake", VOCABULARY).stream.people == 0
