@@ -22,7 +22,7 @@ from tests.bench.result import Figure, Report, Result, commit, machine
 def names() -> list[str]:
     """Modules here that say how they are run."""
     files = Path(__file__).parent.glob("*.py")
-    return sorted(path.stem for path in files if "\ndef run(" in path.read_text())
+    return sorted(path.stem.replace("_", "-") for path in files if "\ndef run(" in path.read_text())
 
 
 def main() -> int:
@@ -32,7 +32,7 @@ def main() -> int:
     parser.add_argument("--runs", type=int, default=3, help="runs of which the median counts (default: 3)")
     parser.add_argument("--seconds", type=float, default=0.0, help="length of a run (default: the bench's own)")
     given = parser.parse_args()
-    module = importlib.import_module(f"tests.bench.{given.name}")
+    module = importlib.import_module(f"tests.bench.{given.name.replace('-', '_')}")
     result = cast(Result, module.run(Options(runs=given.runs, seconds=given.seconds)))
     report = Report(given.name, result.figures, result.peers, machine(), commit())
     if given.json:

@@ -128,7 +128,6 @@ class _Feast:
     """Feast's offline stores over the same file."""
 
     def __init__(self, home: Path, rows: Path, users: pa.Array, at: Array) -> None:
-        warnings.simplefilter("ignore")
         logging.disable(logging.WARNING)
         moments = pd.to_datetime(at, unit="us", utc=True)
         self._labels = pd.DataFrame({V.join_key: users.to_pylist(), training_sets.EVENT_TIMESTAMP: moments})
@@ -162,7 +161,8 @@ class _Feast:
 
     def table(self, kind: str) -> pa.Table:
         asked = [f"{V.view}:{name}" for name in NAMES]
-        return self._stores[kind].get_historical_features(self._labels.copy(), asked).to_arrow()
+        with warnings.catch_warnings(action="ignore"):
+            return self._stores[kind].get_historical_features(self._labels.copy(), asked).to_arrow()
 
 
 def _lake(home: Path, history: History) -> None:
