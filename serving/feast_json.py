@@ -30,7 +30,7 @@ Stamp = tuple[int, bytes]  # microseconds since 1970, and as JSON
 
 def answer(shape: Shape, echoed: Sequence[Sequence[Any]], rows: Sequence[Sequence[Row]], now_us: int) -> bytes:
     """The whole body. `echoed`: the values of the entities as told; `rows`: of each group, a row an entity."""
-    results = [_entities(values) for values in echoed]
+    results = [b'{"values":%b,%b' % (_encode(values), _rest_of_entities(len(values))) for values in echoed]
     columns = [
         column
         for group, of_group in zip(shape.groups, rows, strict=True)
@@ -39,16 +39,21 @@ def answer(shape: Shape, echoed: Sequence[Sequence[Any]], rows: Sequence[Sequenc
     ]
     if shape.order is not None:
         columns = [columns[i] for i in shape.order]
-    return b'{"metadata":%b,"results":[%b]}' % (shape.metadata, b",".join(results + columns))
+    results[0] = b'{"metadata":%b,"results":[%b' % (shape.metadata, results[0])
+    columns[-1] += b"]}"
+    return b",".join(results + columns)
 
 
-def _entities(values: Sequence[Any]) -> bytes:
-    return b'{"values":%b%b}' % (_encode(values)[:-1], _all_same(PRESENT, [NEVER] * len(values)))
+@lru_cache(128)
+def _rest_of_entities(count: int) -> bytes:
+    return _all_present([NEVER] * count)
 
 
-def _all_same(status: bytes, stamps: Sequence[bytes]) -> bytes:
-    """What stands between the values and the end of a result."""
-    return b'],"statuses":[%b],"event_timestamps":[%b]' % (b",".join([status] * len(stamps)), b",".join(stamps))
+def _all_present(stamps: Sequence[bytes]) -> bytes:
+    """What stands in a result behind its values."""
+    return b"".join(
+        (b'"statuses":[', b",".join([PRESENT] * len(stamps)), b'],"event_timestamps":[', b",".join(stamps), b"]}")
+    )
 
 
 def _columns(part: Part, rows: Sequence[Row], now_us: int, *, together: bool) -> list[bytes]:
@@ -65,8 +70,8 @@ def _columns(part: Part, rows: Sequence[Row], now_us: int, *, together: bool) ->
 def _doubles(rows: Sequence[Row], width: int) -> tuple[float, ...] | None:
     """All values, if each is a double."""
     try:
-        joined = b"".join(chain.from_iterable(rows))  # type: ignore[arg-type]  # a None is the TypeError
-    except TypeError:
+        joined = b"".join(chain.from_iterable(rows) if len(rows) > 1 else rows[0])  # type: ignore[arg-type]
+    except TypeError:  # a None
         return None
     count = len(rows) * width
     if len(joined) != _WIDTH * count or joined[::_WIDTH] != _DOUBLE * count:
@@ -81,15 +86,16 @@ def _unpacker(count: int) -> Any:
 
 def _present(numbers: tuple[float, ...], width: int, stamps: Sequence[Stamp], *, together: bool) -> list[bytes]:
     """The results of doubles that all hold; none where one is not finite, which the encoder tells as null."""
-    rest = _all_same(PRESENT, [stamp[1] for stamp in stamps])
-    if len(stamps) == 1:
-        told = _encode(numbers)[1:-1]
-        pieces = [told.replace(b",", rest + b'},{"values":[')] if together else told.split(b",")
-    else:
-        pieces = [_encode(numbers[i::width])[1:-1] for i in range(width)]
-    if any(NULL in piece for piece in pieces):
+    rest = _all_present([stamp[1] for stamp in stamps])
+    told = [_encode(numbers)] if len(stamps) == 1 else [_encode(numbers[i::width]) for i in range(width)]
+    if any(b"n" in values for values in told):
         return []
-    return [b'{"values":[%b%b}' % (piece, rest) for piece in pieces]
+    if len(stamps) > 1:
+        return [b"".join((b'{"values":', values, b",", rest)) for values in told]
+    if together:
+        values = told[0][1:-1].replace(b",", b"]," + rest + b',{"values":[')
+        return [b"".join((b'{"values":[', values, b"],", rest))]
+    return [b'{"values":[%b],%b' % (value_, rest) for value_ in told[0][1:-1].split(b",")]
 
 
 def _one_by_one(part: Part, rows: Sequence[Row], stamps: Sequence[Stamp], oldest: int) -> list[bytes]:
@@ -110,22 +116,20 @@ def _cells(row: Row, expired: bool) -> list[tuple[bytes, bytes]]:
     return [(NULL, NOT_FOUND) if raw is None else (value(raw), PRESENT) for raw in values]
 
 
-@lru_cache(8192)
+@lru_cache(4096)
 def _stamp(raw: bytes | None) -> Stamp:
     if raw is None:
         return 0, NEVER
     us = micros(raw)
     seconds, rest = divmod(us, 1_000_000)
-    return us, b'"%b%bZ"' % (_second(seconds), _fraction(rest))
+    thousandths, over = divmod(rest, 1000)
+    fraction = b".%06dZ" % rest if over else _THOUSANDTHS[thousandths]  # as many digits as protobuf's JSON gives
+    return us, b'"%b%b"' % (_second(seconds), fraction)
+
+
+_THOUSANDTHS = (b"Z", *(b".%03dZ" % i for i in range(1, 1000)))
 
 
 @lru_cache(4096)
 def _second(seconds: int) -> bytes:
-    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%S").encode()
-
-
-def _fraction(micros_: int) -> bytes:
-    """As many digits as protobuf's JSON gives."""
-    if micros_ % 1000:
-        return b".%06d" % micros_
-    return b".%03d" % (micros_ // 1000) if micros_ else b""
+    return datetime.fromtimestamp(seconds, UTC).isoformat()[:19].encode()

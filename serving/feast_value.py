@@ -14,6 +14,12 @@ STRING, INT32, INT64, DOUBLE, FLOAT, BOOL = 0x12, 0x18, 0x20, 0x29, 0x35, 0x38  
 NULL = b"null"
 _DOUBLE, _FLOAT = struct.Struct("<d"), struct.Struct("<f")
 _INFINITE = {True: b'"Infinity"', False: b'"-Infinity"'}
+_TAGS = (0x08, 0x10)  # of a Timestamp: seconds, nanoseconds
+_SECONDS = 6  # bytes of a tag and the seconds of any moment from 1978 to 3058
+_MORE, _FIVE = (
+    0x8080808080,
+    0x0080808080,
+)  # the bits of five bytes that say whether a varint goes on; and of one of five
 _MOST_SECONDS = 253_402_300_799  # the year 9999
 
 
@@ -51,15 +57,29 @@ def _number(number: float) -> bytes:
 
 def micros(raw: bytes) -> int:
     """Microseconds since 1970 of a protobuf Timestamp, rounded from nanoseconds as Feast does; 0 for what is none."""
-    found, at = {0x08: 0, 0x10: 0}, 0
+    n = int.from_bytes(raw[1:_SECONDS], "little")
+    if n & _MORE == _FIVE and len(raw) > _SECONDS and raw[0] == _TAGS[0] and raw[_SECONDS] == _TAGS[1]:
+        seconds, nanos = _packed(n), _packed(int.from_bytes(raw[_SECONDS + 1 :], "little"))
+    else:
+        seconds, nanos = _fields(raw)
+    whole, rest = divmod(nanos, 1000)
+    return seconds * 1_000_000 + (whole if not rest else round(nanos / 1000)) if seconds <= _MOST_SECONDS else 0
+
+
+def _packed(n: int) -> int:
+    """What the bytes of a varint, at most five, say."""
+    return n & 0x7F | n >> 1 & 0x3F80 | n >> 2 & 0x1FC000 | n >> 3 & 0xFE00000 | n >> 4 & 0x7F0000000
+
+
+def _fields(raw: bytes) -> tuple[int, int]:
+    found, at = dict.fromkeys(_TAGS, 0), 0
     try:
         while at < len(raw):
             tag = raw[at]
             found[tag], at = _varint(raw, at + 1)
     except IndexError:
-        return 0
-    seconds = found[0x08]
-    return seconds * 1_000_000 + round(found[0x10] / 1000) if seconds <= _MOST_SECONDS else 0
+        return 0, 0
+    return found[_TAGS[0]], found[_TAGS[1]]
 
 
 def _varint(raw: bytes, at: int) -> tuple[int, int]:

@@ -147,7 +147,7 @@ class Shortcut(Protocol):
         self._busy = False
         if self._socket.is_closing():
             return
-        self._socket.write(self._whole(found))
+        self._socket.writelines(self._parts(found))
         self.due = time.monotonic() + KEEP_ALIVE
         if self._ending:
             self._socket.close()
@@ -156,17 +156,17 @@ class Shortcut(Protocol):
             self._socket.resume_reading()
             self.data_received(held)
 
-    def _whole(self, found: bytes | ApiError) -> bytes:
-        date = b"".join([b"%b: %b\r\n" % header for header in self.server_state.default_headers])
-        if isinstance(found, bytes):
-            return b"HTTP/1.1 200 OK\r\n%bcontent-type: %b\r\ncontent-length: %d\r\n\r\n%b" % (
-                date, JSON, len(found), found
-            )  # fmt: skip
-        more = b"".join([b"%b: %b\r\n" % header for header in found.headers])
-        body = found.body
-        return b"HTTP/1.1 %d %b\r\n%b%bcontent-type: %b\r\ncontent-length: %d\r\n\r\n%b" % (
-            found.status, HTTPStatus(found.status).phrase.encode(), date, more, PROBLEM, len(body), body
-        )  # fmt: skip
+    def _parts(self, found: bytes | ApiError) -> tuple[bytes, bytes]:
+        """The head and the body of an answer."""
+        if isinstance(found, ApiError):
+            return self._head(found.status, PROBLEM, found.headers, found.body), found.body
+        return self._head(200, JSON, (), found), found
+
+    def _head(self, status: int, kind: bytes, more: tuple[tuple[bytes, bytes], ...], body: bytes) -> bytes:
+        phrase = HTTPStatus(status).phrase.encode()
+        headers = b"".join([b"%b: %b\r\n" % header for header in (*self.server_state.default_headers, *more)])
+        head = b"HTTP/1.1 %d %b\r\n%bcontent-type: %b\r\ncontent-length: %d\r\n\r\n"
+        return head % (status, phrase, headers, kind, len(body))
 
     def _hold(self, data: bytes) -> None:
         """What came before the answer has left waits for it."""

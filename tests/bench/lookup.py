@@ -122,7 +122,7 @@ def _fill(client: redis.Redis) -> None:
         for i in range(USERS):
             values = {f: double(rng.choice([0.0, float(rng.randrange(50)), rng.random() * 90])) for f in fields}
             key = entity_key(vocabulary.join_key, f"{ORGANISATION}/user-{i}".encode())
-            pipe.hset(key, mapping={stamp: timestamp(now - rng.randrange(3_600_000)), **values})  # type: ignore[dict-item]
+            pipe.hset(key, mapping={stamp: timestamp(now - rng.randrange(3_600_000)), **values})
             if i % 500 == 0:
                 pipe.execute()
         pipe.execute()
