@@ -159,10 +159,10 @@ class Shortcut(Protocol):
     def _parts(self, found: bytes | ApiError) -> tuple[bytes, bytes]:
         """The head and the body of an answer."""
         if isinstance(found, ApiError):
-            return self._head(found.status, PROBLEM, found.headers, found.body), found.body
-        return self._head(200, JSON, (), found), found
+            return self._opening(found.status, PROBLEM, found.headers, found.body), found.body
+        return self._opening(200, JSON, (), found), found
 
-    def _head(self, status: int, kind: bytes, more: tuple[tuple[bytes, bytes], ...], body: bytes) -> bytes:
+    def _opening(self, status: int, kind: bytes, more: tuple[tuple[bytes, bytes], ...], body: bytes) -> bytes:
         phrase = HTTPStatus(status).phrase.encode()
         headers = b"".join([b"%b: %b\r\n" % header for header in (*self.server_state.default_headers, *more)])
         head = b"HTTP/1.1 %d %b\r\n%bcontent-type: %b\r\ncontent-length: %d\r\n\r\n"
