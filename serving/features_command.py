@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable
+from pathlib import Path
 from typing import TypeAlias
 
 from feature_repo.settings import Settings
@@ -16,12 +17,28 @@ def options(features: argparse.ArgumentParser) -> None:
     commands = features.add_subparsers(title="commands", metavar="COMMAND", required=True)
     _add(commands, "check", "all that is wrong with the declarations, a line each", _check)
     _add(commands, "address", "where a Feast client finds the store", _address)
+    _report_options(_add(commands, "report", "each feature's values, gaps, age and drift, as a page or JSON", _report))
 
 
 def _add(commands: Commands, name: str, says: str, do: Do) -> argparse.ArgumentParser:
     one = commands.add_parser(name, help=says, description=says)
     one.set_defaults(do=do)
     return one
+
+
+def _report_options(report: argparse.ArgumentParser) -> None:
+    report.add_argument("--out", type=Path, help="the file to write; a page goes to features.html unless told")
+    report.add_argument("--json", action="store_true", help="as JSON, on the screen unless --out names a file")
+    report.add_argument(
+        "--reference", type=Path, help="an earlier report's JSON; by default the lake's served features"
+    )
+    report.add_argument("--sample", type=_positive, default=10_000, help="of each entity; 10,000 unless told")
+
+
+def _positive(text: str) -> int:
+    if int(text) < 1:
+        raise argparse.ArgumentTypeError(f"expected 1 or more, not {text}")
+    return int(text)
 
 
 def _check(settings: Settings, given: argparse.Namespace) -> int:
@@ -43,4 +60,21 @@ def _address(settings: Settings, given: argparse.Namespace) -> int:
     from serving.feast_address import feast_address
 
     print(feast_address(settings))
+    return 0
+
+
+def _report(settings: Settings, given: argparse.Namespace) -> int:
+    import msgspec
+
+    from serving.feature_report import report
+    from serving.report_page import page
+
+    found = report(settings, given.reference, given.sample)
+    text = msgspec.json.encode(found).decode() if given.json else page(found)
+    if given.json and given.out is None:
+        print(text)
+        return 0
+    place = given.out or Path("features.html")
+    place.write_text(text)
+    print(place)
     return 0
