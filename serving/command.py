@@ -55,6 +55,7 @@ def parser() -> argparse.ArgumentParser:
     _simulator_options(_add(commands, "simulate", f"simulated people, {INTO}", _simulate))
     _replay_options(_add(commands, "replay", f"the calls of a file, {INTO}", _replay))
     _add(commands, "backfill", "features of the past, by the stream's own code", _job("backfill"), more=True)
+    _add(commands, "consistency", "a sample of what was served, computed again", _job("consistency"), more=True)
     _add(commands, "train", "a model, from histories to a new version in onnx_models", _job("train"), more=True)
     _add(commands, "bench", "benchmarks of a checkout: `bench NAME`, --json for a machine", _bench, more=True)
     _add(commands, "doctor", "what is missing or wrong, in plain words", _doctor)

@@ -41,6 +41,14 @@ ENGINE = {  # what the engine says of itself (`flows/housekeeping.py`), in words
     "stage_seconds_total": "seconds spent in each stage of the work since the engine started",
 }
 
+LAKE = {"dates_removed_total": "directories of dates that TELLTALE_LAKE_DAYS removed from the lake"}
+CONSISTENCY = {  # what `telltale consistency` found last; absent until it ran
+    "at_seconds": "when it ran, seconds since 1970",
+    "rows": "served rows that were computed again",
+    "rows_differing": "rows of them in which a value differs",
+    "share": "share of them that differ: 0 is the goal",
+}
+
 
 class Metric(msgspec.Struct):
     """One metric and its series; `samples`: (suffix of the name, labels, value)."""
@@ -76,9 +84,18 @@ class Reading(msgspec.Struct):
         return max(now - entry_id(self.waiting).ms, 0) / 1000
 
 
+class Said(msgspec.Struct):
+    """What processes said of themselves; `dropped`: rows of served features, by partition, that no lake came for."""
+
+    engine: dict[str, float]
+    lake: dict[str, float]
+    consistency: dict[str, float]
+    dropped: list[int]
+
+
 async def metrics(request: Request) -> Response:
     parts = api.of(request)
-    readings, gauges, now = await _read(parts)
+    readings, said, now = await _read(parts)
     wall = now if parts.store.clock == "wall" else None
     found = [
         *_events(readings),
@@ -86,7 +103,8 @@ async def metrics(request: Request) -> Response:
         _partitioned(
             "telltale_lag_seconds", "age of the oldest entry that waits", [r.lag_seconds(wall) for r in readings]
         ),
-        *_engine(gauges),
+        *_engine(said.engine),
+        *_lake(said),
         *_requests(request.app.state.requests),
         Metric("telltale_api_uptime_seconds", "gauge", "since the API started", [
             ("", {}, time.monotonic() - parts.started)
@@ -95,19 +113,25 @@ async def metrics(request: Request) -> Response:
     return Response("\n".join(line for metric in found for line in metric.lines()) + "\n", media_type=TEXT)
 
 
-async def _read(parts: api.Api) -> tuple[list[Reading], dict[str, float], int]:
-    """(partitions, what the engine said of itself, the store's time in ms), all of one moment."""
+async def _read(parts: api.Api) -> tuple[list[Reading], Said, int]:
+    """(partitions, what the processes said of themselves, the store's time in ms), all of one moment."""
     partitions = range(parts.store.partitions)
     commands = [command for p in partitions for command in (pack("HGETALL", keys.counts(p)), log_ends(p))]
-    commands += [pack("HGETALL", keys.GAUGES), pack("TIME")]
+    commands += [pack("GET", keys.served_dropped(p)) for p in partitions]
+    commands += [*(pack("HGETALL", name) for name in (keys.GAUGES, keys.LAKE, keys.CONSISTENCY)), pack("TIME")]
     answer = (await parts.client.call(pack("MULTI"), *commands, pack("EXEC")))[-1]
-    *pairs, gauges, (seconds, micros) = answer
+    *pairs, engine, lake, consistency, (seconds, micros) = answer
+    pairs, dropped = pairs[: 2 * len(partitions)], pairs[2 * len(partitions) :]
     readings = [
         Reading({name.decode(): int(value) for name, value in _pairs(counts)}, newest, waiting)
         for counts, (newest, waiting) in zip(pairs[::2], pairs[1::2], strict=True)
     ]
-    said = {name.decode(): float(value) for name, value in _pairs(gauges)}
+    said = Said(_numbers(engine), _numbers(lake), _numbers(consistency), [int(n or 0) for n in dropped])
     return readings, said, int(seconds) * 1000 + int(micros) // 1000
+
+
+def _numbers(flat: list[bytes]) -> dict[str, float]:
+    return {name.decode(): float(value) for name, value in _pairs(flat)}
 
 
 def _pairs(flat: list[bytes]) -> Iterable[tuple[bytes, bytes]]:
@@ -139,6 +163,16 @@ def _engine(gauges: dict[str, float]) -> list[Metric]:
         metric = found.setdefault(name, Metric(f"telltale_engine_{name}", kind, ENGINE.get(name, name), []))
         metric.samples.append(("", {"what": what} if what else {}, value))
     return list(found.values())
+
+
+def _lake(said: Said) -> list[Metric]:
+    meaning = "rows of served features dropped because no lake came for them"
+    found = [_partitioned("telltale_served_dropped_total", meaning, said.dropped, "counter")]
+    for prefix, meanings, values in (("lake", LAKE, said.lake), ("consistency", CONSISTENCY, said.consistency)):
+        for name in sorted(values.keys() & meanings.keys()):
+            kind = "counter" if name.endswith("_total") else "gauge"
+            found.append(Metric(f"telltale_{prefix}_{name}", kind, meanings[name], [("", {}, values[name])]))
+    return found
 
 
 def _requests(requests: Requests) -> list[Metric]:

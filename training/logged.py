@@ -1,0 +1,146 @@
+"""What the log held, from the lake's rows: what each person did, told and took over, as the engine met it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import suppress
+from typing import Any
+
+import msgspec
+import numpy as np
+import pyarrow as pa
+
+from feature_repo.traits import bits
+from feature_repo.vocabulary import PUSHED, SILENT, UNKNOWN, Vocabulary
+from flows import push
+from flows.lake_rows import Passed
+from flows.state import identity
+from flows.store import Store
+from training.people import Array
+
+MINUTE = 60_000
+_NUMBER = 21  # bits of an entry id's second part
+
+
+class Absorbed(msgspec.Struct, frozen=True):
+    """At `at` an anonymous person's history up to `until`, in their own partition, was added; None: not known."""
+
+    at: int
+    anonymous: int
+    until: int | None
+
+
+class Person(msgspec.Struct):
+    """One person's entries in the log's order. `at`, `code`, `value`, `ts`, `now`: int64 (n,), of events that count.
+
+    `told`: (at, trait, bits, ts). `joined`: since when an anonymous person is somebody else.
+    """
+
+    events: Array  # (5, n)
+    told: list[tuple[int, int, int, int]] = []
+    absorbed: list[Absorbed] = []
+    joined: int | None = None
+
+
+class Traits(msgspec.Struct):
+    """What counts of a call that tells traits."""
+
+    traits: dict[str, Any] | None = None
+
+
+def place(entry_id: bytes) -> int:
+    """An entry id as one number, in the same order."""
+    ms, _, number = entry_id.partition(b"-")
+    return int(ms) << _NUMBER | int(number)
+
+
+def minutes(at: int) -> int:
+    return (at >> _NUMBER) // MINUTE
+
+
+class Codes:
+    """The running vocabulary's numbers for what the lake names."""
+
+    def __init__(self, vocabulary: Vocabulary) -> None:
+        self._vocabulary = vocabulary
+        self._known: dict[tuple[str | None, str | None, str | None], tuple[int, int]] = {}
+
+    def of(self, kind: str | None, event: str | None, tag: str | None) -> tuple[int, int]:
+        """(code, scale of its value) of a row's type, event and tag."""
+        key = (kind, event, tag)
+        if key not in self._known:
+            self._known[key] = self._looked_up(*key)
+        return self._known[key]
+
+    def _looked_up(self, kind: str | None, event: str | None, tag: str | None) -> tuple[int, int]:
+        named = self._vocabulary.event.get(event or "")
+        if named is None:
+            return (UNKNOWN if kind == "track" else PUSHED if kind == "push" else SILENT), 1
+        code = self._vocabulary.code
+        return code.get((named.name, tag), code[named.name, None]), named.scale
+
+    def traits(self, kind: str | None, raw: str | None) -> Iterator[tuple[int, int]]:
+        """(trait id, bits) of each trait that a call or a row of an external view tells."""
+        if not raw or kind not in {"identify", "push"}:
+            return
+        for name, value in self._told(kind, raw).items():
+            if (number := self._vocabulary.trait_id.get(name)) is not None and value is not None:
+                with suppress(ValueError):  # the door does not take it either
+                    yield number, bits(self._vocabulary.traits[number], value)
+
+    def _told(self, kind: str, raw: str) -> dict[str, Any]:
+        if kind == "push":
+            return dict(push.traits(self._vocabulary, push.decode(raw)))
+        return msgspec.json.decode(raw, type=Traits).traits or {}
+
+
+# Of these people, and of all messages that were also theirs: of two the engine counted the first.
+QUERY = """
+    WITH wanted AS (SELECT unnest(CAST(? AS UBIGINT[])) AS uid),
+    messages AS (SELECT DISTINCT "partition", mid FROM rows WHERE mid <> 0 AND uid IN (SELECT uid FROM wanted))
+    SELECT "partition", uid, mid, epoch_ms(ts) AS ts, epoch_ms(logged_at) AS now,
+        (epoch_ms(logged_at) << 21) | CAST(split_part(entry_id, '-', 2) AS BIGINT) AS place,
+        type, event, tag, value, joined, state, CASE WHEN type IN ('identify', 'push') THEN raw END AS raw
+    FROM rows WHERE uid IN (SELECT uid FROM wanted)
+        OR ("partition", mid) IN (SELECT ("partition", mid) FROM messages)
+    ORDER BY "partition", place, "index"
+"""
+
+
+def people(rows: pa.Table, vocabulary: Vocabulary, store: Store, horizon: int) -> dict[int, Person]:
+    """By identity, whoever the rows of QUERY tell of. `horizon`: minutes for which a message counts once."""
+    codes, found = Codes(vocabulary), dict[int, Person]()
+    events: dict[int, list[tuple[int, int, int, int, int]]] = {}
+    fresh = _first(rows, horizon)
+    for i, row in enumerate(rows.to_pylist()):
+        uid, at = row["uid"], row["place"]
+        person = found.setdefault(uid, Person(np.zeros((5, 0), np.int64)))
+        if row["type"] == "absorb":
+            state = msgspec.msgpack.decode(row["state"], type=Passed) if row["state"] else None
+            until = place(state.position) if state and state.position else None
+            person.absorbed.append(Absorbed(at, identity(store, row["joined"].encode()), until))
+        elif row["type"] == "join":
+            person.joined = at if person.joined is None else person.joined
+        elif fresh[i]:
+            code, scale = codes.of(row["type"], row["event"], row["tag"])
+            if row["event"] is not None and code != UNKNOWN:
+                value = round((row["value"] or 0.0) * scale)
+                events.setdefault(uid, []).append((at, code, value, row["ts"], row["now"]))
+            told = codes.traits(row["type"], row["raw"])
+            person.told += [(at, trait, bit, min(row["ts"], row["now"])) for trait, bit in told]
+    for uid, counted in events.items():
+        found[uid].events = np.array(counted, np.int64).T
+    return found
+
+
+def _first(rows: pa.Table, horizon: int) -> list[bool]:
+    """Which rows are no message that the partition met within the horizon before: the engine's memory, asked again."""
+    seen: dict[tuple[int, int], int] = {}
+    out = []
+    for partition, mid, now in zip(*(rows[name].to_pylist() for name in ("partition", "mid", "now")), strict=True):
+        minute, before = now // MINUTE, seen.get((partition, mid))
+        fresh = mid == 0 or before is None or before + horizon < minute
+        if fresh:
+            seen[partition, mid] = minute
+        out.append(fresh)
+    return out
