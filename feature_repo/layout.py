@@ -20,21 +20,20 @@ INTEGER = b"\x20"  # tag of Value.int64_val; a varint follows
 TEXT = b"\x12"  # tag of Value.string_val; length and UTF-8 follow
 NULL = b""
 _BITS = (1 << 64) - 1
+_DOUBLE = struct.Struct("<Bd").pack
 
 
 def entity_key(join_key: str, value: bytes, project: str = PROJECT) -> bytes:
     """Redis key of the entity whose single string join key has this value (UTF-8)."""
+    before, after = key_parts(join_key, project)
+    return b"".join((before, len(value).to_bytes(4, "little"), value, after))
+
+
+def key_parts(join_key: str, project: str = PROJECT) -> tuple[bytes, bytes]:
+    """What stands in an entity's key before its value and the four bytes of its length, and what after."""
     name = join_key.encode()
-    return b"".join(
-        (
-            struct.pack("<I", 1),
-            struct.pack("<II", _STRING, len(name)),
-            name,
-            struct.pack("<II", _STRING, len(value)),
-            value,
-            project.encode(),
-        )
-    )
+    before = struct.pack("<III", 1, _STRING, len(name)) + name + struct.pack("<I", _STRING)
+    return before, project.encode()
 
 
 def field(view: str, feature: str) -> bytes:
@@ -69,7 +68,7 @@ def varint(n: int) -> bytes:
 
 def double(value: float) -> bytes:
     """A Value that holds a double."""
-    return DOUBLE + struct.pack("<d", value)
+    return _DOUBLE(DOUBLE[0], value)
 
 
 def integer(value: int) -> bytes:

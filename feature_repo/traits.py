@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import struct
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
 import msgspec
+import numpy as np
 import xxhash
 
 from feature_repo.declare import Trait
@@ -24,6 +26,16 @@ def bits(trait: Trait, value: Any) -> int:
         return _fingerprint(value)
     number = _date(value) if trait.kind == "date" else _number(value)
     return int(struct.unpack("<q", struct.pack("<d", number + 0.0))[0])  # + 0.0: -0.0 is no other value
+
+
+def bits_of(trait: Trait, values: Sequence[Any]) -> list[int | None]:
+    """The same of many at once; None of None. Raises ValueError."""
+    if trait.kind == "number" and set(map(type, values)) == {float}:
+        numbers = np.array(values, np.float64)
+        if (np.abs(numbers) <= MOST).all():
+            found: list[int | None] = (numbers + 0.0).view(np.int64).tolist()
+            return found
+    return [None if value is None else bits(trait, value) for value in values]
 
 
 def _fingerprint(value: Any) -> int:

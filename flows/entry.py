@@ -99,6 +99,20 @@ class Draft:
         self.raw.append(raw)
         return len(self.uid) - 1
 
+    def extend(
+        self, uid: list[int], names: list[bytes], mid: list[int], ts: list[int], code: int, raw: list[bytes]
+    ) -> int:
+        """Many events of one code that measure nothing; returns the index of the first."""
+        first = len(self.uid)
+        self.uid += uid
+        self.names += names
+        self.mid += mid
+        self.ts += ts
+        self.code += [code] * len(uid)
+        self.value += [0] * len(uid)
+        self.raw += raw
+        return first
+
     def __len__(self) -> int:
         return len(self.uid)
 

@@ -13,6 +13,7 @@ from feature_repo.moments import microseconds
 from feature_repo.vocabulary import COLUMNS
 from serving.errors import ApiError
 from serving.intake import Rejected, person
+from serving.messages import ID_BYTES
 
 TIMESTAMP, _ = COLUMNS  # the first says when a row's values held
 ROWS = 20_000
@@ -40,9 +41,9 @@ def read(df: Columns, view: View, entity: Entity) -> Frame:
     if not rows:
         return Frame([], [], [])
     return Frame(
-        _column(columns, entity.join_key, _id),
-        _column(columns, TIMESTAMP, _Moments()),
-        [_column(columns, field.name, _nullable(field)) for field in view.fields],
+        _column(columns, entity.join_key, _id, _are_ids),
+        _column(columns, TIMESTAMP, _Moments(), _unseen),
+        [_column(columns, field.name, _nullable(field), _ARE[field.kind]) for field in view.fields],
     )
 
 
@@ -64,10 +65,15 @@ def _values(name: str, column: Any, df: Columns) -> list[Any]:
     raise ApiError(400, "expected a list of values, or all columns as values by the same index", f"df.{name}")
 
 
-def _column(columns: dict[str, list[Any]], name: str, read_value: Callable[[Any], Any]) -> list[Any]:
+def _column(
+    columns: dict[str, list[Any]], name: str, read_value: Callable[[Any], Any], are: Callable[[list[Any]], bool]
+) -> list[Any]:
+    """The column read; as it is where a look at the whole of it (`are`) shows that it is good."""
     if name not in columns:
         raise ApiError(400, f"expected a column {name}, got {', '.join(columns)}", f"df.{name}")
     values = columns[name]
+    if are(values):
+        return values
     try:
         return list(map(read_value, values))
     except ValueError:
@@ -94,6 +100,24 @@ def _id(value: Any) -> str:
     if not found:
         raise ValueError("expected an id")
     return found
+
+
+def _are_ids(values: list[Any]) -> bool:
+    if not _are_texts(values) or not all(values):
+        return False
+    return max(map(len, values)) <= ID_BYTES // 4 and "".join(values).isprintable()
+
+
+def _are_texts(values: list[Any]) -> bool:
+    return set(map(type, values)) == {str}
+
+
+def _are_numbers(values: list[Any]) -> bool:
+    return set(map(type, values)) == {float}
+
+
+def _unseen(values: list[Any]) -> bool:
+    return False
 
 
 class _Moments:
@@ -145,4 +169,5 @@ def _text(value: Any) -> str:
     raise ValueError("expected a text")
 
 
+_ARE: dict[str, Callable[[list[Any]], bool]] = {"number": _are_numbers, "integer": _unseen, "text": _are_texts}
 _READERS: dict[str, Callable[[Any], Value]] = {"number": _number, "integer": _integer, "text": _text}

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable
 from typing import Literal
 
 import msgspec
 import xxhash
 
 from feature_repo.declare import Trait, Value, View
-from feature_repo.traits import bits
+from feature_repo.traits import bits_of
 from feature_repo.vocabulary import PUSHED, SILENT, Vocabulary
 from flows import push
 from flows.entry import Kind
@@ -26,6 +26,7 @@ from serving.messages import EVENT_BYTES
 
 PATIENCE = 1.0  # seconds to wait for the engine
 AT_ONCE = 2_000  # rows in one transaction, so that the store stays quick for others
+Told = tuple[int, list[int | None]]  # trait id, its bits by row
 
 
 class Target:
@@ -37,21 +38,18 @@ class Target:
         self.names = [f.name for f in view.fields]
         self.is_person = view.entity == vocabulary.entity
         self.prefix = push.identity_of(vocabulary, view, "").encode()
-        self._told = [
-            (i, vocabulary.trait_id[f.trait], vocabulary.traits[vocabulary.trait_id[f.trait]])
-            for i, f in enumerate(view.fields)
-            if f.trait
-        ]
+        self._told = [(i, vocabulary.trait_id[f.trait]) for i, f in enumerate(view.fields) if f.trait]
+        self._traits = vocabulary.traits
 
-    def told(self, values: tuple[Value | None, ...], row: int) -> list[tuple[int, int]]:
-        """(trait id, bits) of the traits that a row tells. Raises ApiError 400."""
-        return [(t, self._bits(i, trait, values[i], row)) for i, t, trait in self._told if values[i] is not None]
+    def told(self, columns: list[list[Value | None]]) -> list[Told]:
+        """The traits that the columns tell. Raises ApiError 400."""
+        return [(number, self._bits(i, self._traits[number], columns[i])) for i, number in self._told]
 
-    def _bits(self, i: int, trait: Trait, value: Value | None, row: int) -> int:
+    def _bits(self, i: int, trait: Trait, column: list[Value | None]) -> list[int | None]:
         try:
-            return bits(trait, value)
+            return bits_of(trait, column)
         except ValueError as error:
-            raise ApiError(400, f"row {row}: {error}", f"df.{self.names[i]}") from None
+            raise ApiError(400, str(error), f"df.{self.names[i]}") from None
 
 
 class Rows(msgspec.Struct, frozen=True):
@@ -82,10 +80,10 @@ class Rows(msgspec.Struct, frozen=True):
 
 
 class Made(msgspec.Struct, frozen=True):
-    """A row as the log keeps it: JSON, and (trait id, bits) that it tells."""
+    """n rows as the log keeps them: each one's JSON, and what is told of whom."""
 
-    raw: bytes
-    told: list[tuple[int, int]]
+    raw: list[bytes]
+    told: list[Told]
 
 
 class Pusher:
@@ -102,23 +100,12 @@ class Pusher:
         """
         if rows.is_empty():
             return True
-        made = self._made(rows)
-        waited: dict[int, bytes] = {}
-        for start in range(0, len(made), AT_ONCE):
-            waited |= await self._append(rows, made[start : start + AT_ONCE], start)
-        return await self._applied.passed(waited if rows.touches else {}, PATIENCE)
-
-    def _made(self, rows: Rows) -> list[Made]:
         self._check(rows.frame.at)
-        target = rows.target
-        stamps = {us: push.moment(us) for us in set(rows.frame.at)}
-        return [
-            Made(
-                _raw(Push(target.view.name, id_, stamps[us], dict(zip(target.names, values, strict=True)), rows.to), i),
-                target.told(values, i) if rows.touches else [],
-            )
-            for i, (id_, us, values) in enumerate(_each(rows.frame))
-        ]
+        made = Made(_raw(rows), rows.target.told(rows.frame.columns) if rows.touches else [])
+        waited: dict[int, bytes] = {}
+        for start in range(0, len(made.raw), AT_ONCE):
+            waited |= await self._append(rows, made, range(start, min(start + AT_ONCE, len(made.raw))))
+        return await self._applied.passed(waited if rows.touches else {}, PATIENCE)
 
     def _check(self, at: list[int]) -> None:
         """The same limits as an event's own time has. Raises ApiError 400."""
@@ -130,45 +117,56 @@ class Pusher:
             detail = f"row {wrong}: expected a time after 1970 and at most {ahead} ahead of now"
             raise ApiError(400, detail, f"df.{TIMESTAMP}")
 
-    async def _append(self, rows: Rows, made: list[Made], start: int) -> dict[int, bytes]:
-        """Stores some rows in one transaction; the entry that holds them by partition."""
+    async def _append(self, rows: Rows, made: Made, part: range) -> dict[int, bytes]:
+        """Stores a part of the rows in one transaction; the entry that holds them by partition."""
         group = self._appender.room()
-        partitions = self._draft(rows, made, start, group)
-        at, part = len(group.writes), slice(start, start + len(made))
+        partitions = self._draft(rows, made, part, group)
+        at, these = len(group.writes), slice(part.start, part.stop)
         if rows.online:
-            names = [rows.organisation + b"/" + id_.encode() for id_ in rows.frame.ids[part]]
-            columns = [column[part] for column in rows.frame.columns]
-            group.writes.append(rows.target.bytes.write(names, rows.frame.at[part], columns))
-        await self._appender.stored(group, sum(len(row.raw) for row in made))
+            names = [b"%b/%b" % (rows.organisation, id_.encode()) for id_ in rows.frame.ids[these]]
+            columns = [column[these] for column in rows.frame.columns]
+            group.writes.append(rows.target.bytes.write(names, rows.frame.at[these], columns))
+        await self._appender.stored(group, sum(map(len, made.raw[these])))
         if rows.online and (wrong := group.replies[at][1]):
             raise Unavailable(f"the store refused some of the rows: {wrong.decode()}")
         return {p: group.ids[p, rows.history, rows.kind] for p in partitions}
 
-    def _draft(self, rows: Rows, made: list[Made], start: int, group: Group) -> set[int]:
+    def _draft(self, rows: Rows, made: Made, part: range, group: Group) -> Iterable[int]:
         """Puts rows into the group's entries; returns their partitions.
 
         A row's message is its content: pushed again it is a duplicate.
         """
-        seed, partitions, ids, at = self._store.seed, self._store.partitions, rows.frame.ids, rows.frame.at
+        seed, hashed, at, raw = self._store.seed, xxhash.xxh3_64_intdigest, rows.frame.at, made.raw
         prefix, message = rows.organisation + b"/" + rows.target.prefix, rows.organisation + b"\0"
-        code, touched = PUSHED if rows.touches else SILENT, set()
-        for i, row in enumerate(made, start):
-            name = prefix + ids[i].encode()
-            uid = xxhash.xxh3_64_intdigest(name, seed)
-            mid = xxhash.xxh3_64_intdigest(message + row.raw, seed)
-            draft = group.draft(uid % partitions, rows.history, rows.kind)
-            index = draft.add(uid, name, mid or 1, at[i] // 1000, code, 0, row.raw)
-            draft.traits.extend((index, trait, value) for trait, value in row.told)
-            touched.add(uid % partitions)
-        return touched
+        names = {i: prefix + rows.frame.ids[i].encode() for i in part}
+        uids = {i: hashed(name, seed) for i, name in names.items()}
+        where: dict[int, list[int]] = {}
+        for i, uid in uids.items():
+            where.setdefault(uid % self._store.partitions, []).append(i)
+        for partition, mine in where.items():
+            draft = group.draft(partition, rows.history, rows.kind)
+            first = draft.extend(
+                [uids[i] for i in mine],
+                [names[i] for i in mine],
+                [hashed(message + raw[i], seed) or 1 for i in mine],
+                [at[i] // 1000 for i in mine],
+                PUSHED if rows.touches else SILENT,
+                [raw[i] for i in mine],
+            )
+            for trait, column in made.told:
+                draft.traits += [(j, trait, told) for j, i in enumerate(mine, first) if (told := column[i]) is not None]
+        return where
 
 
-def _each(frame: Frame) -> Iterator[tuple[str, int, tuple[Value | None, ...]]]:
-    return zip(frame.ids, frame.at, zip(*frame.columns, strict=True), strict=True)
-
-
-def _raw(row: Push, i: int) -> bytes:
-    raw = push.encode(row)
-    if len(raw) > EVENT_BYTES:
-        raise ApiError(400, f"row {i}: expected at most {EVENT_BYTES} bytes a row, got {len(raw)}", "df")
+def _raw(rows: Rows) -> list[bytes]:
+    """The JSON to keep of each row. Raises ApiError 400."""
+    view, names, to, found = rows.target.view.name, rows.target.names, rows.to, rows.frame
+    stamps = {us: push.moment(us) for us in set(found.at)}
+    raw = [
+        push.encode(Push(view, id_, stamps[us], dict(zip(names, values, strict=True)), to))
+        for id_, us, values in zip(found.ids, found.at, zip(*found.columns, strict=True), strict=True)
+    ]
+    if max(map(len, raw)) > EVENT_BYTES:
+        row = next(i for i, text in enumerate(raw) if len(text) > EVENT_BYTES)
+        raise ApiError(400, f"row {row}: expected at most {EVENT_BYTES} bytes a row, got {len(raw[row])}", "df")
     return raw

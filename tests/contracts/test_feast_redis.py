@@ -154,7 +154,7 @@ def test_the_remote_store_is_told_why_the_streams_view_is_not_its_own(ground: Gr
         ground.remote.write_to_online_store("user_features", df)
 
 
-TEXTS = st.text(st.characters(exclude_categories=("Cs",)), max_size=300)
+TEXTS = st.text(st.characters(exclude_categories=["Cs"]), max_size=300)
 INT64 = st.integers(-(1 << 63), (1 << 63) - 1)
 MOMENTS = st.datetimes(datetime(1970, 1, 1), datetime(9999, 1, 1), timezones=st.just(UTC))  # noqa: DTZ001  # Hypothesis wants it so
 BYTES = settings(max_examples=300, deadline=None, derandomize=True)
@@ -204,7 +204,7 @@ def test_values_are_feasts_and_read_back(value: Any) -> None:
 @given(moment=MOMENTS, whole=st.booleans())
 def test_moments_are_feasts_and_read_back(moment: datetime, whole: bool) -> None:
     """With a fraction of a second and without, from 1970 on."""
-    from google.protobuf.timestamp_pb2 import Timestamp
+    from feast.infra.online_stores.redis import Timestamp
 
     moment = moment.replace(microsecond=0) if whole else moment
     stamp = Timestamp()

@@ -18,6 +18,7 @@ from flows.entry import Draft, Kind
 from flows.external import ExternalView
 from flows.lake_read import LakeReader, Window
 from flows.push import Push
+from flows.state import identity
 from onnx_models.session import Model
 from tests.flows import streams_made as made
 from tests.flows.both_sides import VOCABULARY
@@ -40,7 +41,7 @@ def for_the_lake(ground: Ground, *pushes: Push, at: int = START) -> None:
     drafts: dict[int, Draft] = {}
     for n, one in enumerate(pushes):
         name = f"org/{push.identity_of(VOCABULARY, VOCABULARY.views[one.view], one.id)}"
-        uid = made.identity(ground.store, name.encode())
+        uid = identity(ground.store, name.encode())
         draft = drafts.setdefault(uid % ground.store.partitions, Draft())
         draft.add(uid, name.encode(), n + 1, one.at // 1000, raw=push.encode(one))
     for p, draft in drafts.items():

@@ -49,7 +49,7 @@ def served(log: Log, view: str, id_: str, organisation: str = "main") -> tuple[i
     """(moment in microseconds, values) as Feast's hash holds them; (0, {}) where it holds none."""
     found = VOCABULARY.views[view]
     key = entity_key(VOCABULARY.entity_of(found).join_key, f"{organisation}/{id_}".encode())
-    there: dict[bytes, bytes] = log.client.hgetall(key)  # type: ignore[assignment]  # no coroutine
+    there: dict[bytes, bytes] = log.client.hgetall(key)
     if timestamp_field(view) not in there:
         return 0, {}
     values = {f.name: read_value(there[field(view, f.name)]) for f in found.fields}
