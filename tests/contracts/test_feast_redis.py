@@ -204,7 +204,7 @@ def test_values_are_feasts_and_read_back(value: Any) -> None:
 @given(moment=MOMENTS, whole=st.booleans())
 def test_moments_are_feasts_and_read_back(moment: datetime, whole: bool) -> None:
     """With a fraction of a second and without, from 1970 on."""
-    from feast.infra.online_stores.redis import Timestamp
+    from google.protobuf.timestamp_pb2 import Timestamp
 
     moment = moment.replace(microsecond=0) if whole else moment
     stamp = Timestamp()
