@@ -121,7 +121,21 @@ def _read(body: bytes) -> Asked:
         raise ApiError(422, f"expected UTF-8: {error.reason} at byte {error.start}", "body") from None
     except msgspec.MsgspecError as error:
         field, detail = located(error)
-        raise ApiError(422, detail, field) from None
+        raise ApiError(422, detail, _which(body) if field.startswith("entities[...]") else field) from None
+
+
+def _which(body: bytes) -> str:
+    """The first value of an entity that cannot be one."""
+    try:
+        entities = msgspec.json.decode(body)["entities"]
+    except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError):  # something else is wrong as well
+        return "entities"
+    for key, values in entities.items():
+        if not isinstance(values, list):
+            return f"entities.{key}"
+        if wrong := [i for i, value in enumerate(values) if isinstance(value, list | dict)]:
+            return f"entities.{key}[{wrong[0]}]"
+    return "entities"
 
 
 def _same_length(entities: Mapping[str, list[Any]]) -> int:

@@ -5,19 +5,21 @@ from __future__ import annotations
 import json
 import random
 import time
+import warnings
 from collections.abc import Iterator
 from contextlib import closing
+from pathlib import Path
 from typing import Any
 
 import pytest
 import redis
 
-from feature_repo.layout import double, entity_key, field, integer, timestamp_field, timestamp_us
+from feature_repo.layout import double, entity_key, field, integer, read_value, timestamp_field, timestamp_us
 from feature_repo.settings import Settings
 from feature_repo.vocabulary import Vocabulary
 from flows.store import connect, embedded
 from tests.feast_serve import feast_serve, room
-from tests.live import ORGANISATION, Live, live
+from tests.live import KEY, ORGANISATION, Live, live
 
 VOCABULARY = Vocabulary()
 VIEWS = VOCABULARY.views
@@ -28,14 +30,19 @@ Results = dict[str, tuple[list[Any], list[str], list[str]]]
 
 
 @pytest.fixture(scope="module")
-def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Live, Live, redis.Redis]]:
+def clone(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("clone")
+
+
+@pytest.fixture(scope="module")
+def servers(tmp_path_factory: pytest.TempPathFactory, clone: Path) -> Iterator[tuple[Live, Live, redis.Redis]]:
     """Ours and Feast's, over one store that holds some of each view."""
     settings = Settings(home=tmp_path_factory.mktemp("home"))
     server = embedded(settings.home)
     try:
         with closing(connect(settings)) as client:
             _fill(client)
-            copy = room(tmp_path_factory.mktemp("clone"), settings)
+            copy = room(clone, settings)
             with live(settings, "serving.feature_server") as ours, feast_serve(copy, settings) as theirs:
                 yield ours, theirs, client
     finally:
@@ -152,3 +159,74 @@ def test_the_same_request_has_the_same_answer(
 
 def ordered(metadata: Any) -> Any:
     return metadata and sorted(metadata, key=str)
+
+
+BAD: list[Any] = [
+    {"entities": {}, "features": ["user_features:session_count_30d"]},
+    {"entities": {"user_id": []}, "features": ["user_features:session_count_30d"]},
+    {"entities": {"user_id": [None]}, "features": ["user_features:session_count_30d"]},
+    {"entities": {"user_id": ["u1"], "lead_id": []}, "features": ["user_features:session_count_30d"]},
+    {"entities": {"lead_id": ["l1"]}, "features": ["user_features:session_count_30d"]},
+    {"entities": {"user_id": ["u1"]}, "features": []},
+    {"entities": {"user_id": ["u1"]}, "features": ["user_features:nothing"]},
+    {"entities": {"user_id": ["u1"]}, "features": ["nothing:at_all"]},
+    {"entities": {"user_id": ["u1"]}, "features": ["user_features"]},
+    {"entities": {"user_id": ["u1"]}, "features": ["user_features:session_count_30d"] * 2},
+    {"entities": {"user_id": ["u1"]}, "feature_service": "nothing"},
+    {"entities": {"user_id": "u1"}, "features": ["user_features:session_count_30d"]},
+    {"features": ["user_features:session_count_30d"]},
+    [],
+]
+
+
+@pytest.mark.parametrize("request_", BAD, ids=[f"bad{i}" for i in range(len(BAD))])
+def test_what_feast_refuses_is_a_4xx_here(servers: tuple[Live, Live, redis.Redis], request_: Any) -> None:
+    """It says 4xx or 500; where it says 4xx, so do we, and in both cases we name the field."""
+    ours, theirs, _ = servers
+    answer, peer = (server.post("/get-online-features", request_) for server in (ours, theirs))
+    assert peer.status >= 400
+    assert answer.status == (peer.status if peer.status < 500 else answer.status)
+    assert 400 <= answer.status < 500
+    assert answer.json["field"]
+
+
+@pytest.fixture(scope="module")
+def remote(servers: tuple[Live, Live, redis.Redis], clone: Path) -> Iterator[Any]:
+    """Feast's SDK, pointed at our doors by nothing but its configuration."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # Feast's own
+        from feast import FeatureStore, RepoConfig
+
+        path = f"http://{KEY}:@127.0.0.1:{servers[0].port}"
+        config = RepoConfig(
+            project="telltale",
+            registry=str(clone / ".telltale" / "registry.db"),
+            provider="local",
+            online_store={"type": "remote", "path": path},
+            entity_key_serialization_version=3,
+        )
+        yield FeatureStore(config=config)
+
+
+@pytest.mark.filterwarnings("ignore")  # Feast's own
+def test_the_sdk_reads_through_our_doors(servers: tuple[Live, Live, redis.Redis], remote: Any) -> None:
+    """By names and by service; doubles come as floats, also whole ones, integers as integers, what is not as None."""
+    rows = [{"user_id": user} for user in ("u3", "nobody")]
+    features = [f"user_finances:{f.name}" for f in VIEWS["user_finances"].fields] + ["user_features:session_count_30d"]
+    found = remote.get_online_features(features=features, entity_rows=rows, full_feature_names=True).to_dict()
+    assert found["user_id"] == ["u3", "nobody"]
+    stored = servers[2].hget(_key("user_finances", "u3"), field("user_finances", "credit_enquiries_90d"))
+    assert found["user_finances__credit_enquiries_90d"] == [read_value(stored), None]
+    assert type(found["user_finances__credit_enquiries_90d"][0]) is int
+    service = remote.get_feature_service(VOCABULARY.services[0].name)
+    whole = remote.get_online_features(features=service, entity_rows=rows[:1]).to_dict()
+    for name in VOCABULARY.services[0].features:
+        expected = read_value(servers[2].hget(_key("user_features", "u3"), field("user_features", name)))
+        assert (type(whole[name][0]), whole[name][0]) == (float, expected)
+
+
+@pytest.mark.filterwarnings("ignore")  # Feast's own
+def test_the_sdk_says_what_was_wrong(remote: Any) -> None:
+    """Our words reach its user."""
+    with pytest.raises(RuntimeError, match=r"422.*user_finances is of a user: expected values of user_id"):
+        remote.get_online_features(features=["user_finances:home_value"], entity_rows=[{"lead_id": "l1"}])
