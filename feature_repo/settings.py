@@ -24,7 +24,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     clock: Literal["wall", "log"] = "wall"  # for a store about to be created: whose time ids carry
     partitions: int = 8  # for a store about to be created
     feature_repo: str = ""  # directory of another domain; empty: real estate
-    models: str = ""  # directory of models; empty: the ones that ship
+    models: str = ""  # directory of models; empty: `onnx_models` beside another domain, or the ones that ship
     cache_users: int = 1_000_000  # people that the engine keeps in memory
     dedup_hours: int = 24  # how long a messageId is remembered
     dedup_ids: int = 8_000_000  # how many at most; some 20 bytes each
@@ -55,7 +55,9 @@ def load(environ: dict[str, str] | None = None) -> Settings:
         except msgspec.ValidationError as error:
             raise SettingError(f"TELLTALE_{name.upper()}={value!r}: {error}".split(" - at")[0]) from None
     settings = msgspec.convert(given, Settings, strict=False, dec_hook=_path)
-    return msgspec.structs.replace(settings, home=settings.home.absolute())
+    domain = str(Path(settings.feature_repo).absolute()) if settings.feature_repo else ""
+    models = settings.models or (f"{domain}/onnx_models" if domain else "")
+    return msgspec.structs.replace(settings, home=settings.home.absolute(), feature_repo=domain, models=models)
 
 
 def _path(kind: type, value: object) -> object:

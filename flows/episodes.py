@@ -27,7 +27,12 @@ def closes(score: Array, threshold: float, open_: Array) -> Array:
 
 
 def confidence(signals: Signals) -> Array:
-    """Mean confidence of each person's signals, weighted by their strength: (n,); 0 without any signal."""
+    """Mean confidence of each person's signals, weighted by their strength: (n,); 0 where none shows.
+
+    1 in a domain that declares no signal: there the score alone decides.
+    """
+    if not signals.names:
+        return np.ones(signals.strength.shape[1])
     total = signals.strength.sum(axis=0)
     return (signals.strength * signals.confidence).sum(axis=0) / np.where(total > 0, total, 1.0)
 

@@ -36,6 +36,14 @@ class Metadata(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     metrics: dict[str, dict[str, float]]
     vocabulary: int
     packages: dict[str, str]
+    simulated: bool = True  # the people that it was trained on
+
+
+_SIMULATED = (
+    "**Trained on simulated people. Not for decisions about real ones**: train it on your own history first.",
+    "",
+)
+_REACHABLE = ("`best reachable` sees the simulation's hidden state, which no model can.",)
 
 
 def encode(metadata: Metadata) -> bytes:
@@ -54,12 +62,11 @@ def card(metadata: Metadata) -> str:
         [
             f"# {m.name} {m.version}",
             "",
-            "**Trained on simulated people. Not for decisions about real ones**: train it on your own history first.",
-            "",
+            *(_SIMULATED if m.simulated else ()),
             f"It says how likely a person's `{m.outcome}` is within {m.horizon_days} days,",
             f"from the {len(m.inputs)} features of the service `{m.service}`, as of an event or a daily refresh.",
             f"From a calibrated score of {m.threshold:.3f} on it opens an alert of type `{m.alert}`; that threshold",
-            f"was fixed on an earlier period, to alert at most {m.budget:.1%} of active people a year.",
+            f"was fixed on an earlier period, to open at most {m.budget:.3g} alerts a year and active person.",
             "",
             "Boosted trees (XGBoost), sigmoid-calibrated on a later slice, exported to ONNX; equal within 1e-5.",
             "",
@@ -72,8 +79,8 @@ def card(metadata: Metadata) -> str:
             *_table(m.metrics),
             "",
             "AUC, average precision and Brier score are over rows at scoring instants; alerts are counted in",
-            "episodes: a person's alert counts once in a cool-down. `best reachable` sees the simulation's hidden",
-            "state, which no model can.",
+            "episodes: a person's alert counts once in a cool-down.",
+            *(_REACHABLE if m.simulated else ()),
             "",
             "## Made with",
             "",

@@ -45,11 +45,12 @@ def rows(plan: Plan, of: Stream, span: Span, people: Array, share: float, rng: n
     person, at = instants(of, span, people)
     kept = rng.random(len(at)) < share
     person, at = person[kept], at[kept]
-    found = worked(plan, of, person, at, _features_and_confidence)
+    found = worked(plan, of, person, at, features_and_confidence)
     return Rows(person, at, found[:, :-1].astype(np.float32), found[:, -1])
 
 
-def _features_and_confidence(table: Table, rows: Array) -> Array:
+def features_and_confidence(table: Table, rows: Array) -> Array:
+    """(n, features + 1): the last column is the confidence of each person's signals."""
     return np.column_stack([table.evaluate(rows), confidence(table.signals(rows))])
 
 
