@@ -54,6 +54,7 @@ def parser() -> argparse.ArgumentParser:
     _simulator_options(_add(commands, "run", "everything, with simulated people, on the screen", _run))
     _simulator_options(_add(commands, "simulate", f"simulated people, {INTO}", _simulate))
     _replay_options(_add(commands, "replay", f"the calls of a file, {INTO}", _replay))
+    _init_options(_add(commands, "init", "a domain of your own to begin with, in a new directory", _init))
     _add(commands, "backfill", "features of the past, by the stream's own code", _job("backfill"), more=True)
     _add(commands, "consistency", "a sample of what was served, computed again", _job("consistency"), more=True)
     _add(commands, "train", "a model, from histories to a new version in onnx_models", _job("train"), more=True)
@@ -88,6 +89,10 @@ def _replay_options(replay: argparse.ArgumentParser) -> None:
     replay.add_argument("--speed", type=float, default=0.0, help="seconds of the file a second; 0: as fast as it goes")
     replay.add_argument("--history", action="store_true", help="count the events, but let no alert fire")
     replay.add_argument("--key", help="write key; default: the first there is")
+
+
+def _init_options(init: argparse.ArgumentParser) -> None:
+    init.add_argument("directory", type=Path, help="where it goes; new or empty")
 
 
 def _user_options(user: argparse.ArgumentParser) -> None:
@@ -136,6 +141,12 @@ def _replay(settings: Settings, given: argparse.Namespace, more: Sequence[str]) 
     from serving.replay import replay
 
     replay(settings, given.key or _log_clock_key(settings), given.file, given.speed, given.history)
+
+
+def _init(settings: Settings, given: argparse.Namespace, more: Sequence[str]) -> None:
+    from serving.starter import init
+
+    init(given.directory)
 
 
 def _job(name: str) -> Act:
