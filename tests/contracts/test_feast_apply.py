@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -203,3 +204,12 @@ def test_somebody_without_rows_keeps_the_label(
     asked.loc[0, VOCABULARY.join_key] = "org/nobody"
     found = historical(repository, asked)
     assert found[SERVICE.features[0]].isna().tolist() == [True, False]
+
+
+def test_the_readmes_lines_of_python_run(
+    applied: tuple[Path, str], repository: Any, labels: pd.DataFrame, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As they stand, beside the room."""
+    (block,) = re.findall(r"```python\n(.*?)```", (applied[0] / "README.md").read_text(), re.DOTALL)
+    monkeypatch.chdir(applied[0].parent)
+    exec(block, {"labels": labels[[VOCABULARY.join_key, "event_timestamp"]].copy()})

@@ -63,6 +63,30 @@ def test_everything_declared_has_a_row_in_the_readme(name: str) -> None:
     ]
 
 
+OUTSIDE = [
+    *((e.name, e.join_key, "", e.description) for e in VOCABULARY.entities),
+    *((w.name, w.entity, f"{w.ttl_days} days | `{w.push_source}`", w.description) for w in VOCABULARY.external),
+]
+PUSHED = [(w.name, f) for w in VOCABULARY.external for f in w.fields]
+
+
+@pytest.mark.parametrize(("name", "of", "more", "description"), OUTSIDE, ids=[name for name, *_ in OUTSIDE])
+def test_every_entity_and_external_view_has_a_row_in_the_readme(
+    name: str, of: str, more: str, description: str
+) -> None:
+    """Whose it is or its join key, TTL and push source, and the description as declared."""
+    cells = " | ".join(filter(None, (f"| `{name}`", f"`{of}`", more, description)))
+    assert f"{cells} |" in README.splitlines()
+
+
+@pytest.mark.parametrize(("view", "field"), PUSHED, ids=lambda one: getattr(one, "name", one))
+def test_every_pushed_feature_has_a_row_in_the_readme(view: str, field: Field) -> None:
+    """Its kind, unit, trait and description as declared."""
+    trait = f"`{field.trait}`" if field.trait else ""
+    row = f"| `{view}:{field.name}` | {field.kind} | {field.unit} | {trait} | {field.description} |"
+    assert row in README.splitlines()
+
+
 def test_somebody_unknown_has_the_defaults() -> None:
     """Each feature's declared default is what the engine gives for a person of whom nothing is known."""
     table = Table(Plan(VOCABULARY), 1)
