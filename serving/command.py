@@ -61,7 +61,7 @@ def parser() -> argparse.ArgumentParser:
     _add(commands, "bench", "benchmarks of a checkout: `bench NAME`, --json for a machine", _bench, more=True)
     _add(commands, "doctor", "what is missing or wrong, in plain words", _doctor)
     _user_options(_add(commands, "user", "one person: features, signals, scores and reasons", _user))
-    _features_options(_add(commands, "features", "the feature store: check, address, report", _features))
+    _features_options(_add(commands, "features", "the feature store: check, address, serve, report", _features))
     _keys_options(_add(commands, "keys", "the write keys; `keys make ORGANISATION` makes one", _keys))
     return top
 

@@ -20,7 +20,7 @@ from flows.partition import LogBehind, check_log
 from serving import write_keys
 from serving.client import Closed, Door, Turned
 from serving.complaint import Complaint
-from serving.up import claim_port
+from serving.port import claim_port
 
 RESTORE = "restore its newer append-only files, or begin anew in another TELLTALE_HOME (or database of Redis)"
 ANOTHER = "is taken by another Telltale, not of this home or store: set TELLTALE_PORT to another port"

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
+import logging
 import sys
 
+import uvloop
 from starlette.types import Receive, Scope, Send
 
 from feature_repo.settings import Settings
-from feature_repo.vocabulary import Vocabulary
-from flows.store import Store
-from serving import api, feast_read, feast_write, front
+from feature_repo.vocabulary import Vocabulary, load
+from flows.store import Store, connect, create, embedded
+from serving import api, feast_read, feast_write, front, write_keys
 from serving.api import Api
 from serving.errors import ApiError, reply_error
 from serving.front import Front, Requests
-from serving.listening import keep_collector_off, listen, run
+from serving.listening import LINE, keep_collector_off, listen, run
+from serving.port import claim_port
 from serving.shortcut import Quick
 
 
@@ -53,6 +57,27 @@ async def serve(settings: Settings, store: Store, vocabulary: Vocabulary) -> Non
     parts = api.made(settings, store, vocabulary)
     known = doors(parts) | {"/healthz": feast_read.health}  # what asks the whole API may ask us too
     await listen(settings, Front(NothingElse(parts), known, parts.auth, Requests()), quick(parts))
+
+
+def alone(settings: Settings) -> None:
+    """Answers until SIGTERM or SIGINT, on the store that runs, else on one of our own.
+
+    Raises Complaint, StoreError, VocabularyError.
+    """
+    logging.basicConfig(format=LINE, stream=sys.stderr)
+    vocabulary = load(settings.feature_repo)
+    claim_port(settings)
+    server = None if settings.redis_url else embedded(settings.home)
+    try:
+        with contextlib.closing(connect(settings)) as client:
+            store = create(client, settings)
+            key, _ = write_keys.first(client)
+        print(f"features at {settings.host}:{settings.port}; a Feast client reads and writes them with", flush=True)  # noqa: T201
+        print(f"online_store: {{type: remote, path: 'http://{key}:@{settings.host}:{settings.port}'}}", flush=True)  # noqa: T201
+        uvloop.run(serve(settings, store, vocabulary))
+    finally:
+        if server is not None:
+            server.stop()
 
 
 def main() -> int:

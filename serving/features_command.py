@@ -9,6 +9,7 @@ from typing import TypeAlias
 
 from feature_repo.settings import Settings
 
+PORT = 6566
 Do = Callable[[Settings, argparse.Namespace], int]
 Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"  # noqa: SLF001  # it has no public name
 
@@ -17,6 +18,8 @@ def options(features: argparse.ArgumentParser) -> None:
     commands = features.add_subparsers(title="commands", metavar="COMMAND", required=True)
     _add(commands, "check", "all that is wrong with the declarations, a line each", _check)
     _add(commands, "address", "where a Feast client finds the store", _address)
+    serve = _add(commands, "serve", "the feature doors alone, as Feast's feature server has them", _serve)
+    serve.add_argument("--port", type=int, default=PORT, help=f"where to listen; {PORT} unless told, as Feast")
     _report_options(_add(commands, "report", "each feature's values, gaps, age and drift, as a page or JSON", _report))
 
 
@@ -60,6 +63,15 @@ def _address(settings: Settings, given: argparse.Namespace) -> int:
     from serving.feast_address import feast_address
 
     print(feast_address(settings))
+    return 0
+
+
+def _serve(settings: Settings, given: argparse.Namespace) -> int:
+    import msgspec
+
+    from serving.feature_server import alone
+
+    alone(msgspec.structs.replace(settings, port=given.port))
     return 0
 
 

@@ -27,6 +27,7 @@ log = logging.getLogger("telltale.api")
 
 PATIENCE = 10.0  # seconds to wait for the store at start
 GRACE = 1  # seconds that requests under way may take when the process is told to end
+LINE = "%(asctime)s %(name)s %(levelname)s %(message)s"  # of the log
 YOUNG = 20_000  # objects more than before from which the garbage collector looks at the young ones
 Serve = Callable[[Settings, Store, Vocabulary], Awaitable[None]]
 
@@ -83,7 +84,7 @@ async def listen(settings: Settings, front: Front, quick: dict[str, Quick]) -> N
 
 def run(serve: Serve) -> int:
     """Runs `serve` to its end; 2 with one clear line when it cannot start."""
-    logging.basicConfig(format="%(asctime)s %(name)s %(levelname)s %(message)s", stream=sys.stderr)
+    logging.basicConfig(format=LINE, stream=sys.stderr)
     try:
         settings = load()
         vocabulary = load_vocabulary(settings.feature_repo)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import socket
 import threading
 import time
 from collections.abc import Sequence
@@ -16,6 +15,7 @@ from flows.embedded import Embedded
 from serving import write_keys
 from serving.client import Door
 from serving.complaint import Complaint
+from serving.port import claim_port
 from serving.supervisor import CHILDREN, Child, Supervisor, end_on_signals, module
 from serving.view import Screen
 
@@ -89,29 +89,6 @@ def prepare(settings: Settings) -> Ground:
         if server is not None:
             server.stop()
         raise
-
-
-def claim_port(settings: Settings, patience: float = 0.0) -> None:
-    """Raises Complaint when nobody could listen there, also not after `patience` seconds."""
-    deadline = time.monotonic() + patience
-    while (reason := _port_taken(settings)) and time.monotonic() < deadline:
-        time.sleep(0.05)
-    if reason:
-        raise Complaint(
-            f"cannot listen on {settings.host}:{settings.port} ({reason}): "
-            "stop what runs there, or set TELLTALE_PORT to another port"
-        )
-
-
-def _port_taken(settings: Settings) -> str:
-    """Why; empty when it is free."""
-    with socket.socket(socket.AF_INET6 if ":" in settings.host else socket.AF_INET) as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((settings.host, settings.port))
-        except (OSError, OverflowError) as error:
-            return getattr(error, "strerror", None) or str(error)
-    return ""
 
 
 def _own_server(settings: Settings) -> Embedded:
