@@ -15,7 +15,7 @@ DEAD = "tt:dead"  # stream: entries set aside because they could not be processe
 FEATURE_SETS = "tt:feature_sets"  # hash: fingerprint -> features' names (JSON), so that older served rows stay readable
 LAKE = "tt:lake"  # hash: what the lake last said of itself, for /metrics
 CONSISTENCY = "tt:consistency"  # hash: what `telltale consistency` last found, for /metrics
-REBUILDING = "tt:rebuilding"  # there while `telltale rebuild` has not come to its end: nothing else may start
+REBUILDING = "tt:rebuilding"  # how far `telltale rebuild` came, until it is done: nothing else may start before
 
 HOT = b"tt:h:"  # + 8 bytes of user id: the part of the state that every event changes
 COLD = b"tt:c:"  # + 8 bytes of user id: name and closed tiles
@@ -62,7 +62,7 @@ def served_dropped(partition: int) -> str:
 
 
 def eras(partition: int) -> str:
-    """Hash: number of an era -> id of the last entry before it."""
+    """Hash: number of an era -> id of the last entry before it; `NUMBER:logged` -> of the last that the log had then."""
     return f"tt:{{{partition}}}:eras"
 
 

@@ -67,13 +67,16 @@ class Eras:
         self._learn()
 
     def _append(self, pipe: Any, fresh: bytes, positions: Mapping[int, bytes]) -> None:
+        ends = {partition: pipe.xrevrange(keys.log(partition), count=1) for partition in positions}
         known = _read(pipe)
         same = _is_latest(known, self.plan)
         pipe.multi()
         if not same:
             pipe.rpush(keys.ERAS, fresh)
         for partition, position in positions.items():
-            pipe.hsetnx(keys.eras(partition), str(len(known) - same), position)
+            era, end = len(known) - same, ends[partition]
+            pipe.hsetnx(keys.eras(partition), str(era), position)
+            pipe.hsetnx(keys.eras(partition), f"{era}:logged", end[0][0] if end else position)
 
     def cuts(self, era: int) -> Array:
         """(columns,): the last tile of each that is not whole in rows written in that era; -1 where all are."""

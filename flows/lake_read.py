@@ -43,9 +43,13 @@ _FIRST = "SELECT DISTINCT joined FROM links WHERE type = 'absorb' ORDER BY 1"
 
 
 class Window(msgspec.Struct, frozen=True, kw_only=True):
-    """Which events. Users are `organisation/user`; times are the events' own, ms since 1970, `until` not included."""
+    """Which events. Users are `organisation/user`; times are the events' own, ms since 1970, `until` not included.
+
+    `partitions`: these alone; empty: all. They do not matter where users are named.
+    """
 
     users: tuple[str, ...] = ()
+    partitions: tuple[int, ...] = ()
     since: int | None = None
     until: int | None = None
 
@@ -98,7 +102,7 @@ class LakeReader:
         raise lost
 
     def _uids(self, window: Window) -> Uids:
-        uids: Uids = {} if window.users else dict.fromkeys(range(self.store.partitions))
+        uids: Uids = {} if window.users else dict.fromkeys(window.partitions or range(self.store.partitions))
         for user in window.users:
             uid = xxhash.xxh3_64_intdigest(user.encode(), self.store.seed)
             uids.setdefault(uid % self.store.partitions, []).append(uid)  # type: ignore[union-attr]  # a list by now

@@ -192,7 +192,7 @@ class Plan:
     def _last_slot(self, last: Last) -> str:
         return f"last:{self._spelled(last.events)}:{last.tag}"
 
-    def _trait_slot(self, trait: int) -> str:
+    def trait_slot(self, trait: int) -> str:
         return f"trait:{self.vocabulary.traits[trait].name}:{self.vocabulary.traits[trait].kind}"
 
     @property
@@ -200,7 +200,7 @@ class Plan:
         """What rows of this plan hold."""
         kept = zip(self.column_slots, self.keep.tolist(), self.columns, strict=True)
         lasts = {self._last_slot(x): x.events for x in self.lasts}
-        traits = {self._trait_slot(i): () for i in range(len(self.vocabulary.traits))}
+        traits = {self.trait_slot(i): () for i in range(len(self.vocabulary.traits))}
         return Counted({slot: Kept(tiles, c.events) for slot, tiles, c in kept}, lasts | traits)
 
     def column(self, of: Aggregate) -> int:
@@ -211,7 +211,7 @@ class Plan:
         """The name in `Counted.others` of a last moment or a trait."""
         if isinstance(of, Last):
             return self._last_slot(Last(self.vocabulary.members(of.events), of.tag))
-        return self._trait_slot(self.vocabulary.trait_id[of.name])
+        return self.trait_slot(self.vocabulary.trait_id[of.name])
 
     def _spelled(self, events: tuple[str, ...]) -> str:
         """Event types in a slot's name: ANY stays itself, so that its history outlives a new event type."""

@@ -356,7 +356,7 @@ def _later(mine: list[int], brought: list[int]) -> list[int]:
     """Of two states of a trait (bits, told, changed), the second of all that was told up to a point: both together."""
     (bits, told, changed), (before, until, changed_before) = mine, brought
     if told < until or (told, bits) == (until, before):
-        return brought
+        return [before, until, changed_before or changed]
     if changed > until:
         return mine
     return [bits, told, changed_before if bits == before else told]

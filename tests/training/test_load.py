@@ -1,0 +1,232 @@
+"""A feature that is new is null until it is right; `telltale backfill --load` makes it right while the stream runs."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import msgspec
+import numpy as np
+import pytest
+import redis
+
+from feature_repo import keys
+from feature_repo.settings import Settings
+from feature_repo.vocabulary import Vocabulary
+from flows.engine import Engine
+from flows.lake import Lake
+from flows.store import create
+from tests.flows import streams_made as made
+from tests.training import eras_made as eras
+from tests.training.eras_made import DAY, MORE, MOST, OLD, OTHER, START, VOCABULARIES, Call, Ideal, random_calls
+from training.load import Load, Loaded
+from training.past import NotReadable
+
+
+class Stand:
+    """A store whose vocabulary changes, an engine with little memory, a lake."""
+
+    def __init__(self, client: redis.Redis, settings: Settings) -> None:
+        self.client, self.settings = client, settings
+        self.store = create(client, settings)
+        self.calls: list[Call] = []
+        self.engine: Engine | None = None
+        self.vocabulary = OLD
+
+    def turn(self, vocabulary: Vocabulary) -> None:
+        """The engine ends, and goes on under a vocabulary."""
+        self.stop()
+        self.vocabulary = vocabulary
+        self.engine = made.engine(vocabulary, self.settings, self.store, self.client)
+
+    def stop(self) -> None:
+        if self.engine:
+            made.kill(self.engine)
+        self.engine = None
+
+    def post(self, *calls: Call, door: Vocabulary | None = None) -> None:
+        self.calls += calls
+        eras.post(self.client, self.store, door or self.vocabulary, list(calls))
+
+    def drain(self) -> None:
+        assert self.engine
+        made.drain(self.engine)
+
+    def flush_lake(self) -> None:
+        """What the lake's process does with all that the log holds; then the log goes."""
+        lake = Lake(self.settings, self.client, self.store, lambda: 0.0)
+        lake.vocabulary = self.vocabulary
+        lake.recover()
+        while not all(self.client.get(keys.lake_position(p)) == self._end(p) for p in range(self.store.partitions)):
+            lake.take(lake.read())
+            lake.flush()
+        lake.close()
+        for p in range(self.store.partitions):
+            self.client.xtrim(keys.log(p), maxlen=0)
+
+    def _end(self, partition: int) -> Any:
+        last: Any = self.client.xrevrange(keys.log(partition), count=1)
+        return last[0][0] if last else self.client.get(keys.lake_position(partition))
+
+    def load(self, meanwhile: Iterable[list[Call]] = ()) -> Loaded:
+        """Runs the load, and the engine with events that come meanwhile."""
+        run = Load(self.settings, self.vocabulary, self.client, self.store)
+        thread = threading.Thread(target=run.run)
+        thread.start()
+        for calls in meanwhile:
+            self.post(*calls)
+            self.step()
+        while thread.is_alive():
+            self.step()
+        self.drain()
+        return run.done
+
+    def step(self) -> None:
+        assert self.engine
+        made.step(self.engine)
+
+    def found(self, user: str) -> tuple[dict[str, float | None], int]:
+        features = made.features(self.client, self.vocabulary, user)
+        return features, made.feature_time(self.client, self.vocabulary, user)
+
+    def wrong(self) -> dict[str, Any]:
+        """Whose features are not those of a store that ran with today's vocabulary from the first call on."""
+        ideal, out = Ideal(self.vocabulary, self.calls), {}
+        for user in list(ideal.users):
+            features, at = self.found(user)
+            expected = ideal.features(user, at)
+            if off := {name: (x, expected[name]) for name, x in features.items() if x != expected[name]}:
+                out[user] = off
+        return out
+
+
+@pytest.fixture
+def stand(client: redis.Redis, settings: Settings) -> Iterator[Stand]:
+    client.config_set("appendfsync", "no")  # nothing here is about the disk
+    stand = Stand(client, msgspec.structs.replace(settings, cache_users=16))
+    yield stand
+    client.config_set("appendfsync", "always")
+    stand.stop()
+
+
+def call(n: int, event: str, at: int, user: str = "u1", **more: Any) -> Call:
+    return Call(user, at, at, n, event, **more)
+
+
+def test_a_new_feature_is_null_for_those_before_it_and_no_other_is(stand: Stand) -> None:
+    """Whoever was known before has no value in it; whoever begins after it has; older features go on."""
+    stand.turn(OLD)
+    stand.post(call(1, "view", START), call(2, "buy", START))
+    stand.drain()
+    stand.turn(MORE)
+    stand.post(call(3, "view", START + 1), call(4, "view", START + 1, "u2"))
+    stand.drain()
+    old, new = stand.found("u1")[0], stand.found("u2")[0]
+    assert {name for name, x in old.items() if x is None} == {
+        "views_30d",
+        "views_6h",
+        "first_view_30d",
+        "spent_30d",
+        "tours_30d",
+        "size",
+    }
+    assert (old["views_7d"], old["buys_30d"], old["any_30d"]) == (2, 1, 3)
+    assert (new["views_30d"], new["tours_30d"], new["size"]) == (1, 0, 0)
+
+
+def test_a_load_fills_it(stand: Stand) -> None:
+    """After a load the person has what a store has that always had today's vocabulary; a second load does nothing."""
+    stand.turn(OLD)
+    stand.post(call(1, "view", START), call(2, "tour", START), call(3, "buy", START, price=2.5, kind="big"))
+    stand.drain()
+    stand.turn(MOST)
+    stand.post(call(4, "view", START + 9 * DAY))
+    stand.drain()
+    assert stand.load().loaded == 1
+    found = stand.found("u1")[0]
+    assert (found["views_30d"], found["tours_30d"], found["spent_30d"], found["any_30d"]) == (2, 1, 2.5, 4)
+    assert stand.wrong() == {}
+    assert stand.load().loaded == 0
+    assert stand.wrong() == {}
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_whatever_changes_it_is_as_if_it_had_always_been(stand: Stand, seed: int) -> None:
+    """Vocabularies that come and go, events during the load, kills, a lake in files: the bits of one vocabulary."""
+    rng = np.random.default_rng(seed)
+    calls = random_calls(rng, 400, 40, int(rng.choice([3, 30, 120])))
+    order = [VOCABULARIES[name] for name in rng.choice(list(VOCABULARIES), 3)] + [(MOST, OTHER, MORE)[seed % 3]]
+    at = 0
+    for vocabulary in order:
+        stand.turn(vocabulary)
+        for _ in range(40):
+            stand.post(calls[at], calls[at + 1]) if calls[at].now == calls[at + 1].now else stand.post(calls[at])
+            at += 1
+            if rng.random() < 0.1:
+                stand.step()
+            if rng.random() < 0.05:
+                stand.turn(vocabulary)
+        if rng.random() < 0.3:
+            stand.drain()
+            stand.load()
+        if rng.random() < 0.5:
+            stand.drain()
+        if rng.random() < 0.3:
+            stand.drain()
+            stand.flush_lake()
+    stand.drain()
+    stand.load([each] for each in calls[at : at + 40])
+    assert stand.wrong() == {}
+    accounted = made.counts(stand.client, stand.store)
+    assert accounted.pop("accepted") == sum(accounted.values()) == len(stand.calls)
+
+
+def test_a_window_that_has_passed_is_right_by_itself(stand: Stand) -> None:
+    """Without a load a feature has a value again once all that its window holds was counted."""
+    stand.turn(OLD)
+    stand.post(call(1, "tour", START), call(2, "view", START))
+    stand.drain()
+    stand.turn(MORE)
+    stand.post(call(3, "view", START + 29 * DAY))
+    stand.drain()
+    assert stand.found("u1")[0]["tours_30d"] is None
+    stand.post(call(4, "view", START + 30 * DAY))
+    stand.drain()
+    assert stand.found("u1")[0]["tours_30d"] == 0
+    assert stand.found("u1")[0]["views_30d"] == 2
+
+
+def test_a_load_needs_an_engine_of_its_vocabulary(stand: Stand) -> None:
+    """Before the engine ran with the new vocabulary there is nothing to load into."""
+    stand.turn(OLD)
+    with pytest.raises(NotReadable, match="start it"):
+        Load(stand.settings, MORE, stand.client, stand.store)
+
+
+@pytest.mark.parametrize("when", ["before", "between", "during"])
+def test_what_an_anonymous_person_lacked_is_their_users(stand: Stand, when: str) -> None:
+    """Joined before the change, after it, or while it is loaded: null until the user has the history of both."""
+    stand.turn(OLD)
+    stand.post(call(1, "tour", START, "anon:a"), call(2, "view", START, "anon:a"))
+    stand.drain()
+
+    def join(now: int) -> None:
+        made.join(stand.client, stand.store, stand.vocabulary, "anon:a", "u1", now)
+        stand.drain()
+        stand.drain()
+
+    if when == "before":
+        join(START + 1)
+    stand.turn(MORE)
+    stand.post(call(3, "view", START + DAY))
+    if when == "between":
+        join(START + DAY)
+    stand.drain()
+    assert (stand.found("u1")[0]["tours_30d"] is None) == (when != "during")
+    stand.load()
+    if when == "during":
+        join(START + DAY)
+    stand.drain()
+    found = stand.found("u1")[0]
+    assert (found["tours_30d"], found["views_30d"], found["views_7d"], found["any_30d"]) == (1, 2, 2, 3)

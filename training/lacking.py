@@ -1,0 +1,194 @@
+"""What people's rows lack of today's columns: what all of a partition's log makes, less what was counted of it.
+
+What was counted of an event follows from the era in which its entry was read, from what the door made of it, and from
+the person's origin (`flows.eras`). Both are sums of integers a tile, so what is lacking is their difference.
+"""
+
+from __future__ import annotations
+
+import msgspec
+import numpy as np
+import redis
+
+from feature_repo import keys
+from feature_repo.finish import DAY
+from feature_repo.vocabulary import KEEP_DAYS, UNKNOWN
+from flows.eras import Eras
+from flows.plan import Ragged
+from flows.windows import Table, packed
+from training.people import Array
+
+Pair = tuple[str | None, str | None]  # event type and tag
+
+
+class Seen(msgspec.Struct, frozen=True):
+    """Events of a partition as columns (n,), in the log's order.
+
+    `person`: place among the people; `entry`: as `place`; `pair`: what the door took it for, in `pairs`, or -1;
+    `measured`: the value that went with it; `code`, `value`: what today's vocabulary makes of it.
+    """
+
+    person: Array
+    entry: Array
+    ts: Array
+    now: Array
+    pair: Array
+    measured: Array
+    code: Array
+    value: Array
+    pairs: list[Pair]
+
+
+class Told(msgspec.Struct, frozen=True):
+    """Traits that were told, as columns (n,), in the log's order."""
+
+    person: Array
+    entry: Array
+    trait: Array
+    bits: Array
+    ts: Array
+
+
+class Lack(msgspec.Struct, frozen=True):
+    """What n people lack: `hot` int64 (n, plan.hot), closed tiles of each; `some` bool (n,): whether it is anything."""
+
+    hot: Array
+    closed: list[bytes]
+    some: Array
+
+
+def place(entry_id: bytes) -> int:
+    """An entry's place in the log of its partition, as one number."""
+    ms, _, nth = entry_id.partition(b"-")
+    return int(ms) << 20 | int(nth or 0)
+
+
+class Lacking:
+    """Of one partition. `until`: the last entry that this load reads."""
+
+    def __init__(self, eras: Eras, client: redis.Redis, partition: int, until: bytes) -> None:
+        self._eras, self._plan = eras, eras.plan
+        began, loads = client.hgetall(keys.eras(partition)), client.hgetall(keys.loads(partition))
+        self._until = np.full(eras.today + 1, -1, np.int64)
+        for era, id_ in loads.items():
+            self._until[int(era)] = place(id_)
+        self._began = np.full(eras.today + 1, -1, np.int64)  # of era 0: before everything
+        self._logged = self._began.copy()  # what a door of an older vocabulary may have written
+        for era in range(eras.today, 0, -1):  # one that never ran here ended as it began
+            id_, end = began.get(str(era).encode()), began.get(f"{era}:logged".encode())
+            self._began[era] = place(id_) if id_ else self._began[min(era + 1, eras.today)]
+            self._logged[era] = max(self._began[era], place(end) if end else -1)
+        self._oldest = int(until.partition(b"-")[0]) // self._plan.unit - self._plan.keep
+        self._cuts = np.array([eras.cuts(era) for era in range(eras.today + 1)])
+        vocabulary = self._plan.vocabulary
+        self._scale = np.array([vocabulary.event[c.events[0]].scale if c.value else 1 for c in self._plan.columns])
+
+    def of(self, origin: Array, seen: Seen, told: Told) -> Lack:
+        """What people of these origins (n,) lack; the origin of those who have no state is that of today's begun."""
+        era, was_loaded = origin // 2, origin % 2 == 1
+        late = seen.ts // DAY <= seen.now // DAY - KEEP_DAYS
+        brought = was_loaded[seen.person] & (seen.entry <= self._until[era[seen.person]])
+        before = ~was_loaded[seen.person] & (seen.entry <= self._began[era[seen.person]])
+        ran = np.searchsorted(self._began[1:], seen.entry)
+        ran = np.where(brought, np.maximum(ran, era[seen.person]), ran)
+        today = self._today(seen)
+        took = np.where(brought, today, seen.pair)
+        fresh = (seen.code != UNKNOWN) & (before | (took != today))
+        hot = np.zeros((len(origin), self._plan.hot), np.int64)
+        self._lasts(hot, seen, ~late)
+        closed = self._tiles(len(origin), seen, (~late, ~late & ~before), (took, ran, brought))
+        some = self._traits(hot, origin, told)
+        some[seen.person[fresh]] = True
+        some |= np.fromiter(map(bool, closed), bool, len(closed))
+        return Lack(hot, closed, some)
+
+    def _today(self, seen: Seen) -> Array:
+        """The place in `seen.pairs` of what today's vocabulary takes each event for; -1 for unknown ones."""
+        place_of = {pair: i for i, pair in enumerate(seen.pairs)}
+        of = np.full(UNKNOWN + 1, -1, np.int64)
+        for i, code in enumerate(self._plan.vocabulary.codes):
+            of[i] = place_of.setdefault((code.event, code.tag), len(place_of))
+        return of[seen.code]
+
+    def _tiles(
+        self, people: int, seen: Seen, which: tuple[Array, Array], counted: tuple[Array, Array, Array]
+    ) -> list[bytes]:
+        due, had = which
+        plus = self._made(seen, np.flatnonzero(due))
+        minus = self._counted(seen, np.flatnonzero(had), *counted)
+        person, key, amount = (np.concatenate(x) for x in zip(plus, minus, strict=True))
+        order = np.argsort((person << 28) | key, kind="stable")
+        person, key, amount = person[order], key[order], amount[order]
+        whole = (person << 28) | key
+        starts = np.flatnonzero(np.diff(whole, prepend=-1))
+        sums = np.add.reduceat(amount, starts) if len(starts) else amount
+        entries, owner = packed(key[starts], sums, person[starts])
+        cuts = np.searchsorted(owner, np.arange(people + 1)) * 8
+        data = entries.tobytes()
+        return [data[a:b] for a, b in zip(cuts.tolist(), cuts[1:].tolist(), strict=False)]
+
+    def _made(self, seen: Seen, which: Array) -> tuple[Array, Array, Array]:
+        """(person, column and tile, amount) of what today's vocabulary counts."""
+        plan = self._plan
+        codes = np.minimum(seen.code[which], len(plan.columns_of.lengths) - 1)
+        at, column = plan.columns_of.expand(codes)
+        of = which[at]
+        amount = np.where(plan.is_value[column], seen.value[of], 1)
+        return self._keyed(seen, of, column, amount)
+
+    def _counted(self, seen: Seen, which: Array, took: Array, ran: Array, brought: Array) -> tuple[Array, Array, Array]:
+        """The same of what was counted, with amounts below zero."""
+        pairs = self._pairs(seen)
+        known = which[took[which] >= 0]
+        at, column = self._columns(pairs).expand(ran[known] * len(pairs) + took[known])
+        of = known[at]
+        value = np.where(brought[of], seen.value[of], np.rint(seen.measured[of] * self._scale[column]).astype(np.int64))
+        tile = seen.ts[of] // self._plan.unit[column]
+        whole = tile > self._cuts[ran[of], column]
+        of, column, value = of[whole], column[whole], value[whole]
+        return self._keyed(seen, of, column, -np.where(self._plan.is_value[column], value, 1))
+
+    def _pairs(self, seen: Seen) -> list[Pair]:
+        """What the door took events for, and then whatever today's vocabulary knows."""
+        today = [(code.event, code.tag) for code in self._plan.vocabulary.codes]
+        return list(dict.fromkeys([*seen.pairs, *today]))
+
+    def _columns(self, pairs: list[Pair]) -> Ragged:
+        """Today's columns to which each era added a pair of event type and tag: era x pairs lists."""
+        lists = []
+        for era in self._eras.list:
+            kept = [era.counted.columns.get(slot) for slot in self._plan.column_slots]
+            both = list(zip(kept, self._plan.columns, strict=True))
+            for event, tag in pairs:
+                lists.append([i for i, (k, c) in enumerate(both) if k and event in k.events and c.tag in (None, tag)])
+        return Ragged(lists)
+
+    def _keyed(self, seen: Seen, of: Array, column: Array, amount: Array) -> tuple[Array, Array, Array]:
+        tile = seen.ts[of] // self._plan.unit[column]
+        kept = tile > self._oldest[column]
+        return seen.person[of[kept]], (column[kept] << 20) | tile[kept], amount[kept]
+
+    def _lasts(self, hot: Array, seen: Seen, on_time: Array) -> None:
+        plan, which = self._plan, np.flatnonzero(on_time)
+        at, last = plan.lasts_of.expand(np.minimum(seen.code[which], len(plan.lasts_of.lengths) - 1))
+        of = which[at]
+        np.maximum.at(hot, (seen.person[of], plan.last + last), seen.ts[of])
+
+    def _traits(self, hot: Array, origin: Array, told: Told) -> Array:
+        """Traits that were left out since people's origins, and all of those who were told some before they began.
+
+        Returns who has any.
+        """
+        plan, eras = self._plan, self._eras
+        numbers = range(len(plan.vocabulary.traits))
+        slots = [plan.trait_slot(i) for i in numbers]
+        left_out = np.array([[eras.without(era, slot) for slot in slots] for era in range(eras.today + 1)], bool)
+        early = np.zeros(len(origin), bool)
+        early[told.person[told.entry <= self._logged[origin[told.person] // 2]]] = True
+        early &= origin % 2 == 0
+        due = early[told.person] | left_out[origin[told.person] // 2, told.trait]
+        table = Table(plan, len(origin))
+        table.apply_traits(told.person[due], told.trait[due], told.bits[due], told.ts[due])
+        part = slice(plan.trait, plan.episode)
+        hot[:, part] = table.values[:, part]
+        return np.asarray(hot[:, part].any(axis=1))
