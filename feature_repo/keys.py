@@ -62,7 +62,7 @@ def served_dropped(partition: int) -> str:
 
 
 def eras(partition: int) -> str:
-    """Hash: number of an era -> id of the last entry before it; `NUMBER:logged` -> of the last that the log had then."""
+    """Hash: number of an era -> id of the last entry before it; `NUMBER:logged` -> of the last in the log then."""
     return f"tt:{{{partition}}}:eras"
 
 
