@@ -34,10 +34,10 @@ Run = dict[str, float]
 
 def run(options: Options) -> Result:
     seconds = options.seconds or 6.0
-    with _store() as settings, tempfile.TemporaryDirectory(prefix="telltale-bench-") as place:
+    with store_with_people() as settings, tempfile.TemporaryDirectory(prefix="telltale-bench-") as place:
         here = Path(place)
-        one, many = _bodies(here / "one", "", 1), _bodies(here / "many", "", MANY)
-        their_one, their_many = (_bodies(here / f"their_{n}", f"{ORGANISATION}/", n) for n in (1, MANY))
+        one, many = bodies(here / "one", "", 1), bodies(here / "many", "", MANY)
+        their_one, their_many = (bodies(here / f"their_{n}", f"{ORGANISATION}/", n) for n in (1, MANY))
         copy = room(here, settings)
         with live(settings, "serving.feature_server") as ours, feast_serve(copy, settings) as theirs:
             for server, file in ((ours, one), (ours, many), (theirs, their_one), (theirs, their_many)):
@@ -100,7 +100,7 @@ def load(server: Live, connections: int, seconds: float, rate: float, bodies: Pa
 
 
 @contextlib.contextmanager
-def _store() -> Iterator[Settings]:
+def store_with_people() -> Iterator[Settings]:
     """One with people whose features stand in it."""
     with tempfile.TemporaryDirectory(prefix="telltale-bench-") as home:
         settings = Settings(home=Path(home))
@@ -128,7 +128,7 @@ def _fill(client: redis.Redis) -> None:
         pipe.execute()
 
 
-def _bodies(file: Path, prefix: str, users: int) -> Path:
+def bodies(file: Path, prefix: str, users: int) -> Path:
     """Requests for so many of them at random, all 45 features each."""
     rng, vocabulary = random.Random(5), Vocabulary()
     features = [f"{vocabulary.view}:{feature.name}" for feature in vocabulary.features]
