@@ -23,7 +23,8 @@ def row_metrics(label: Array, score: Array) -> dict[str, float]:
 class Scored(msgspec.Struct, frozen=True):
     """Scores (n,) of people at instants (ms), sorted by person, then time.
 
-    `sure`: confidence of the signals then; `active`: how many people do anything at all.
+    `sure`: confidence of the signals then; `active`: how many people do anything at all; `days`: for how many days
+    these rows speak at least, where they are few instants.
     """
 
     person: Array
@@ -31,10 +32,12 @@ class Scored(msgspec.Struct, frozen=True):
     score: Array
     sure: Array
     active: int
+    days: int = 0
 
     def a_year(self, number: float) -> float:
         """A number within the time that these span, as a rate a year and active person."""
-        return float(number) / max(self.active, 1) * YEAR * DAY / max(float(np.ptp(self.at)), 1.0)
+        span = max(float(np.ptp(self.at)), self.days * DAY, 1.0)
+        return float(number) / max(self.active, 1) * YEAR * DAY / span
 
 
 def alerts(of: Scored, threshold: float, cooldown_days: int = 30) -> Array:

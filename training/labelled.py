@@ -58,8 +58,8 @@ class Rows(msgspec.Struct, frozen=True):
     def those(self, which: Array) -> Rows:
         return Rows(*(getattr(self, name)[which] for name in self.__struct_fields__))
 
-    def scored(self, score: Array) -> Scored:
-        return Scored(self.person, self.at, score, self.sure, len(np.unique(self.person)))
+    def scored(self, score: Array, days: int) -> Scored:
+        return Scored(self.person, self.at, score, self.sure, len(np.unique(self.person)), days)
 
 
 def train(wanted: Wanted, asked: Labels, service: Service, options: Options, directory: Path) -> card.Metadata:
@@ -81,8 +81,9 @@ def train(wanted: Wanted, asked: Labels, service: Service, options: Options, dir
     except ValueError as error:
         raise TooFew(f"{service.name}: {error}; these labels and features teach it nothing that lasts") from error
     early = slices[EARLIER]
-    cut = evaluate.threshold(early.scored(fitted.calibrated(early.features)), options.budget, options.least)
-    metadata = _metadata(wanted, service, training, options, slices, cut, _metrics(fitted, slices, cut))
+    scored = early.scored(fitted.calibrated(early.features), options.horizon_days)
+    cut = evaluate.threshold(scored, options.budget, options.least)
+    metadata = _metadata(wanted, service, training, options, slices, cut, _metrics(fitted, slices, cut, options))
     place = export.write(directory, fitted, slices[LATER].features, metadata)
     return card.decode((place / card.METADATA).read_bytes())
 
@@ -137,11 +138,12 @@ def _check(name: str, part: Rows, options: Options) -> None:
         raise TooFew(f"the slice to {name}{gap}: expected rows with the outcome and rows without, got {of}")
 
 
-def _metrics(fitted: fit.Fitted, slices: list[Rows], cut: float) -> dict[str, dict[str, float]]:
+def _metrics(fitted: fit.Fitted, slices: list[Rows], cut: float, options: Options) -> dict[str, dict[str, float]]:
     """How it does on the later rows, and how a logistic regression ranks them."""
     later, early = slices[LATER], slices[TRAIN]
     score = fitted.calibrated(later.features)
-    ours = evaluate.row_metrics(later.label, score) | evaluate.alert_metrics(later.scored(score), later.label, cut)
+    scored = later.scored(score, options.horizon_days)
+    ours = evaluate.row_metrics(later.label, score) | evaluate.alert_metrics(scored, later.label, cut)
     ours["Brier"] = float(np.mean((score - later.label) ** 2))
     plain = fit.logistic(early.features, early.label).predict_proba(later.features)[:, 1]
     return {"later time, ours": ours, "later time, logistic regression": evaluate.row_metrics(later.label, plain)}
