@@ -63,7 +63,7 @@ def replayed(home: Path, name: str, calls: list[dict[str, Any]]) -> Iterator[Rep
     settings = Settings(home=home, partitions=4, clock="log", feature_repo=str(DOMAINS / name) if name else "")
     server = embedded(home)
     try:
-        with live(settings) as api, contextlib.closing(connect(settings)) as client, _engine(settings):
+        with live(settings) as api, contextlib.closing(connect(settings)) as client, engine(settings):
             for at in range(0, len(calls), BATCH):
                 _post(api, calls[at : at + BATCH])
             _until_counted(client, len(calls))
@@ -78,7 +78,7 @@ def _post(api: Live, calls: list[dict[str, Any]]) -> None:
 
 
 @contextlib.contextmanager
-def _engine(settings: Settings) -> Iterator[None]:
+def engine(settings: Settings) -> Iterator[None]:
     process = subprocess.Popen([sys.executable, "-m", "flows.alerting"], env=environment(settings), cwd=ROOT)
     try:
         yield
