@@ -38,7 +38,9 @@ def test_a_room_imports_only_those_below_it(room: str) -> None:
     assert found == set()
 
 
-@pytest.mark.parametrize("process", ["serving.app", "flows.alerting", "flows.lake", "flows.alert_drain"])
+@pytest.mark.parametrize(
+    "process", ["serving.app", "flows.alerting", "flows.lake", "flows.alert_drain", "serving.feature_server"]
+)
 def test_feast_stays_out_of_the_processes_that_run(process: str) -> None:
     """Importing Feast takes 5 s and 179 MB."""
     code = f"import sys, {process}; print('feast' in sys.modules)"
