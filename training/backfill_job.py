@@ -12,10 +12,11 @@ from feature_repo import settings
 from feature_repo.settings import Settings
 from feature_repo.vocabulary import Vocabulary, load
 from training import labels, materialised
+from training.feast_rows import write_for_feast
 from training.labels import Labels
 from training.load import load as load_state
 from training.past import NotReadable
-from training.training_set import Wanted, service_of, training_set, write, write_for_feast
+from training.training_set import Wanted, service_of, training_set, write
 
 
 def arguments(job: argparse.ArgumentParser) -> None:
@@ -62,7 +63,7 @@ def _computed(current: Settings, vocabulary: Vocabulary, given: argparse.Namespa
     wanted = _wanted(current, vocabulary, given)
     table, found = training_set(wanted, asked)
     if given.feast:
-        print(write_for_feast(current.home, wanted, asked, found, given.out.stem))
+        print(*write_for_feast(current.home, wanted, asked, found, given.out.stem), sep="\n")
     return table
 
 

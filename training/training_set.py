@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
 from pathlib import Path
 
 import msgspec
@@ -11,7 +10,6 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet
 
-from feature_repo import training_sets
 from feature_repo.declare import Service
 from feature_repo.vocabulary import Vocabulary
 from flows.plan import Plan
@@ -87,21 +85,3 @@ def write(table: pa.Table, path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     pyarrow.parquet.write_table(table, fresh, use_dictionary=[labels.USER], compression="zstd")
     fresh.replace(path)
-
-
-def write_for_feast(home: Path, wanted: Wanted, asked: Labels, found: Array, name: str) -> Path:
-    """The rows as Feast's offline store reads them (`feature_repo/training_sets.py`), in a file of this name."""
-    v = wanted.vocabulary
-    view = v.views[v.view]
-    place = training_sets.begin(home, view, v.join_key)
-    written = np.full(len(asked), round(datetime.now(UTC).timestamp() * 1e6))
-    columns = [
-        pc.binary_join_element_wise(wanted.organisation, asked.users, "/"),
-        pa.array(asked.milliseconds * 1000),
-        pa.array(written),
-        *(pa.array(found[:, i]) for i in range(found.shape[1])),
-    ]
-    schema = training_sets.schema(view, v.join_key)
-    made = [column.cast(field.type) for column, field in zip(columns, schema, strict=True)]
-    write(pa.table(made, schema=schema), place / f"{name}.parquet")
-    return place / f"{name}.parquet"
