@@ -21,9 +21,11 @@ from serving.auth import Auth
 from serving.body import Gone, headers_of, read_json
 from serving.errors import JSON, ApiError, fault, located, reply, reply_error, unavailable
 from serving.feast_json import answer
-from serving.feast_shape import Asked, Row, Shape, Shapes
+from serving.feast_messages import FeaturesRequest, OnlineFeatures
+from serving.feast_shape import Row, Shape, Shapes
 from serving.front import HUNG_UP
 from serving.log_clock import LogClock
+from serving.openapi import Operation
 from serving.pipeline import Pipeline
 
 log = logging.getLogger("telltale.api")
@@ -33,7 +35,7 @@ BODY_BYTES = 4 << 20
 MOST_CELLS = 500_000  # values in one answer
 MAX_SHAPES = 256
 Done = Callable[[bytes | ApiError], None]
-_decode = msgspec.json.Decoder(Asked).decode
+_decode = msgspec.json.Decoder(FeaturesRequest).decode
 
 
 class Reader:
@@ -67,7 +69,7 @@ class Reader:
     def now_us(self) -> int:
         return self._clock.now_us()
 
-    def _shape(self, asked: Asked) -> Shape:
+    def _shape(self, asked: FeaturesRequest) -> Shape:
         key = (
             bytes(asked.features),
             asked.feature_service,
@@ -112,7 +114,7 @@ class _Answering:
         return answer(self._shape, self._echoed, rows, self._reader.now_us())
 
 
-def _read(body: bytes) -> Asked:
+def _read(body: bytes) -> FeaturesRequest:
     try:
         return _decode(body)
     except RecursionError:
@@ -225,3 +227,28 @@ async def health(scope: Scope, receive: Receive, send: Send) -> int:
 def doors(auth: Auth, reader: Reader) -> dict[str, front.Door]:
     """Path -> what answers there."""
     return {PATH: front.guarded(Door(auth, reader)), "/health": front.guarded(health)}
+
+
+operations = [
+    Operation(
+        path=PATH,
+        method="post",
+        summary="Features of any view, of one entity or many",
+        tag="Features, as Feast's server has them",
+        takes=FeaturesRequest,
+        gives=OnlineFeatures,
+        errors={
+            404: "there is no such view, feature or service",
+            413: "too large",
+            415: "another type or compression of content",
+            422: "a request that cannot be answered; `field` names what is wrong",
+        },
+    ),
+    Operation(
+        path="/health",
+        summary="Whether the process is up",
+        tag="Features, as Feast's server has them",
+        media="",
+        open=True,
+    ),
+]

@@ -13,6 +13,7 @@ from feature_repo.declare import Entity, View
 from feature_repo.layout import PROJECT, entity_key, field, timestamp_field
 from feature_repo.vocabulary import Vocabulary
 from serving.errors import MAX_SHOWN, ApiError
+from serving.feast_messages import FeaturesRequest
 
 MANY = 0.3  # share of an entity's fields from which HGETALL costs the store less than HMGET
 MAX_ORDERS = 1000  # orders of fields in a hash that are remembered
@@ -20,16 +21,6 @@ _LENGTH = struct.Struct("<I")
 
 Row = Sequence[bytes | None]
 Pick = Callable[[list[Any]], Row]
-
-
-class Asked(msgspec.Struct):
-    """The body of `POST /get-online-features`, as Feast's clients send it."""
-
-    entities: dict[str, list[str | int | float | bool | None]]
-    features: msgspec.Raw = msgspec.Raw(b"[]")
-    feature_service: str | None = None
-    full_feature_names: bool = False
-    include_feature_view_version_metadata: bool = False
 
 
 class Part(msgspec.Struct, frozen=True):
@@ -79,7 +70,7 @@ class Shapes:
         self._services = {s.name: s.features for s in vocabulary.services}
         self._keys = {e.join_key: e for e in vocabulary.entities} | {e.name: e for e in vocabulary.entities}
 
-    def made(self, asked: Asked) -> Shape:
+    def made(self, asked: FeaturesRequest) -> Shape:
         """Raises ApiError 404 for what does not exist, 422 for what cannot be answered."""
         found = [self._resolved(reference) for reference in self._references(asked)]
         names = [f"{view.name}__{name}" if asked.full_feature_names else name for view, name in found]
@@ -100,7 +91,7 @@ class Shapes:
         as_they_stand = order == tuple(range(len(order)))
         return Shape(echoed, groups, None if as_they_stand else order, msgspec.json.encode(metadata), len(names))
 
-    def _references(self, asked: Asked) -> Sequence[str]:
+    def _references(self, asked: FeaturesRequest) -> Sequence[str]:
         if asked.feature_service:
             if asked.feature_service not in self._services:
                 raise _nothing("feature_service", f"no feature service {asked.feature_service!r}", self._services)

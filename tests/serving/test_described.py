@@ -17,6 +17,11 @@ from tests.logged import Log
 from tests.serving.test_ingest import JSON_KIND, basic, track
 from tests.serving.test_users import written
 
+FEATURES = {
+    "entities": {"user_id": ["described", "undescribed"]},
+    "features": ["user_features:session_count_30d"],
+    "include_feature_view_version_metadata": True,
+}
 ASKED = [
     ("post", "/v1/track", "/v1/track", track("described"), 200),
     ("post", "/v1/track", "/v1/track", {"userId": "described", "event": "Unheard Of"}, 200),
@@ -29,6 +34,9 @@ ASKED = [
     ("get", "/v1/users/{id}/scores", "/v1/users/described/scores", None, 200),
     ("get", "/v1/alerts", "/v1/alerts", None, 200),
     ("get", "/healthz", "/healthz", None, 200),
+    ("post", "/get-online-features", "/get-online-features", FEATURES, 200),
+    ("post", "/get-online-features", "/get-online-features", {**FEATURES, "features": ["a:b"]}, 404),
+    ("post", "/get-online-features", "/get-online-features", {**FEATURES, "entities": {}}, 422),
 ]
 
 
