@@ -19,7 +19,7 @@ import redis
 from feature_repo import keys
 from feature_repo.declare import Array
 from feature_repo.settings import Settings
-from feature_repo.vocabulary import UNKNOWN, Vocabulary
+from feature_repo.vocabulary import PUSHED, UNKNOWN, Vocabulary
 from flows.batch import Batch, gather
 from flows.codebooks import Codebooks
 from flows.entry import Entry, Kind, events_in, unpack_raw
@@ -179,6 +179,7 @@ class Engine:
         first = self._first(batch)
         at = np.flatnonzero(first & batch.touches())
         rows = self.people.find(batch.uid[at], batch.partition[at], lambda i: batch.name(int(at[i])))
+        self.people.new[rows[batch.code[at] == PUSHED]] = False  # the door made their hash: a copy would come too late
         late = np.zeros(len(batch), bool)
         late[at] = self.people.table.apply(rows, batch.code[at], batch.value[at], batch.ts[at], batch.now[at])
         late &= ~batch.timeless

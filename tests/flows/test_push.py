@@ -81,6 +81,21 @@ def test_a_push_that_tells_no_trait_scores_again(ground: Ground) -> None:
     assert ground.wrong() == {}
 
 
+def test_somebody_new_is_whole_with_the_first_write(ground: Ground) -> None:
+    """Although the door has made their hash: whoever waits for the position reads no half of them."""
+    engine = ground.engine()
+    finances = VOCABULARY.views["user_finances"]
+    command = ExternalView(finances, VOCABULARY.entity_of(finances)).write(
+        [b"org/u1"], [START * 1000], [[1], [5.0], [1.0]]
+    )
+    ground.client.execute_command(*_unpacked(command))
+    ground.post(pushed("u1", START, 1, 5.0))
+    while not engine.written_users:
+        made.step(engine)
+    engine.writer.settle()
+    assert None not in ground.features("u1").values()
+
+
 def test_an_old_push_is_not_late(ground: Ground) -> None:
     """It touches no window; an older value than what is known tells nothing, and it counts as processed."""
     engine = ground.engine()
