@@ -1,7 +1,20 @@
 """Loan applications of a Dutch bank (BPI Challenge 2012): each step that an application goes through is an event."""
 
 from feature_repo import finish
-from feature_repo.declare import ANY, ActiveDays, Count, Derived, Entity, EventType, Feature, FirstDay, Last, Node, Sum
+from feature_repo.declare import (
+    ANY,
+    ActiveDays,
+    Count,
+    Derived,
+    Entity,
+    EventType,
+    Feature,
+    FirstDay,
+    Last,
+    Node,
+    Service,
+    Sum,
+)
 
 VIEW = "application_features"
 ENTITIES = (Entity(name="application", join_key="case_id", description="a loan application"),)
@@ -39,4 +52,15 @@ FEATURES = (
     _feature("first_day_90d", FirstDay(ANY, days=90), "days since 1970"),
     _feature("amount_90d", Sum(SUBMITTED, days=90), "EUR"),
     _feature("days_since_last_step", Derived(finish.days_since(365.0), (Last(ANY),)), "days"),
+)
+
+# What is known of an application while it is open. Not `first_day_90d`, which says when it is, not what.
+SERVICES = (
+    Service(
+        name="approval",
+        features=tuple(f.name for f in FEATURES if f.name != "first_day_90d"),
+        description="will be approved",
+        alert="LIKELY_APPROVED",
+        outcome="a_approved_complete",
+    ),
 )
