@@ -15,21 +15,22 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 import redis
 
-from feature_repo import training_sets
+from feature_repo.declare import Service
 from feature_repo.settings import Settings
 from feature_repo.vocabulary import Vocabulary
-from flows.plan import Plan
 from flows.store import Embedded, create
 from serving.feast_address import feast_address
 from tests.flows import streams_made as made
 from tests.live import ROOT, environment
-from training.backfill import features, stream
+from tests.training.made_lake import made_lake
+from tests.training.test_pushed import asked, pushed
+from training.feast_rows import write_for_feast
+from training.feed import Feed, user
 from training.simulate import simulate
+from training.training_set import Wanted, training_set
 
 VOCABULARY = Vocabulary()
 VIEW = VOCABULARY.views[VOCABULARY.view]
@@ -141,26 +142,26 @@ def test_a_registered_service_reads_what_the_flow_wrote(
     rows = [{VOCABULARY.join_key: f"org/{user}"} for user in ("u0", "u1", "nobody")]
     found = repository.get_online_features(repository.get_feature_service(SERVICE.name), rows).to_dict()
     assert found.keys() == {VOCABULARY.join_key, *SERVICE.features}
-    for number, user in enumerate(("u0", "u1")):
-        assert {name: found[name][number] for name in SERVICE.features} == made.features(client, VOCABULARY, user)
+    for number, name in enumerate(("u0", "u1")):
+        assert {f: found[f][number] for f in SERVICE.features} == made.features(client, VOCABULARY, name)
     assert {found[name][2] for name in SERVICE.features} == {None}
 
 
 @pytest.fixture(scope="module")
-def labels(home: Path) -> pd.DataFrame:
-    """Instants to learn from; the rows of `backfill` at each lie where Feast looks for them."""
-    history = simulate(20, 60, seed=4)
-    rng = np.random.default_rng(4)
-    person, at = rng.integers(0, 20, 60), rng.integers(history.start, history.end, 60)
-    values = features(Plan(VOCABULARY), stream(history, VOCABULARY), person, at)
-    stamps = pa.array(at, pa.timestamp("ms", tz="UTC"))
-    users = [f"org/u{p}" for p in person]
-    columns = [users, stamps, stamps, *values.T]
-    schema = training_sets.schema(VIEW, VOCABULARY.join_key)
-    rows = [pa.array(column).cast(kind) for column, kind in zip(columns, schema.types, strict=True)]
-    pq.write_table(pa.table(rows, schema=schema), training_sets.directory(home, VIEW) / "rows.parquet")
-    given = pd.DataFrame(values, columns=list(VOCABULARY.feature_index))
-    return given.assign(**{VOCABULARY.join_key: users, "event_timestamp": pd.to_datetime(at, unit="ms", utc=True)})
+def labels(home: Path, tmp_path_factory: pytest.TempPathFactory) -> pd.DataFrame:
+    """Instants to learn from, with the features that `telltale backfill --feast` found and left for Feast."""
+    place, history = tmp_path_factory.mktemp("past"), simulate(20, 60, seed=4)
+    feed, rng = Feed(history, "test"), np.random.default_rng(4)
+    (place / "history.jsonl").write_bytes(b"\n".join(feed.calls(0, len(feed))))
+    at = pd.to_datetime(rng.integers(history.start, history.end, 60), unit="ms", utc=True)
+    given = pd.DataFrame({"user": [user(p) for p in rng.integers(0, 20, 60)], "as_of": at})
+    given.to_csv(place / "labels.csv", index=False)
+    words = {"--labels": "labels.csv", "--history": "history.jsonl", "--out": "out.parquet", "--organisation": "org"}
+    command = [sys.executable, "-m", "serving.command", "backfill", *sum(words.items(), ()), "--feast"]
+    environ = {**os.environ, "TELLTALE_HOME": str(home), "PYTHONPATH": str(ROOT)}
+    subprocess.run(command, cwd=place, env=environ, capture_output=True, check=True)
+    found = pd.read_parquet(place / "out.parquet")
+    return found.assign(**{VOCABULARY.join_key: "org/" + found["user"], "event_timestamp": at})
 
 
 def historical(repository: Any, asked: pd.DataFrame) -> pd.DataFrame:
@@ -204,6 +205,24 @@ def test_somebody_without_rows_keeps_the_label(
     asked.loc[0, VOCABULARY.join_key] = "org/nobody"
     found = historical(repository, asked)
     assert found[SERVICE.features[0]].isna().tolist() == [True, False]
+
+
+def test_pushed_features_come_through_feast_as_of_then(
+    applied: tuple[Path, str], repository: Any, home: Path, tmp_path: Path
+) -> None:
+    """Null before the push and past its TTL, as the training set has them that was made of the same lake."""
+    value, day = "user_finances:home_value", 86_400_000
+    lake = made_lake(tmp_path, pushed(10, "ann", 10, home_value=1.0), pushed(30, "ann", 30, home_value=3.0))
+    rows = asked(*(("ann", at) for at in (9, 10, 29, 30, 90 * day + 30, 90 * day + 31)), ("bob", 30))
+    service = Service(name="valued", features=(value,), description="")
+    wanted = Wanted(history=lake, vocabulary=VOCABULARY, service=service)
+    table, found = training_set(wanted, rows)
+    assert table[value].to_pylist() == [None, 1.0, 1.0, 3.0, 3.0, None, None]
+    write_for_feast(home, wanted, rows, found, "valued")
+    entities = pd.DataFrame({VOCABULARY.join_key: "main/" + table["user"].to_pandas(), "row": range(len(rows))})
+    entities["event_timestamp"] = table["as_of"].to_pandas()
+    answered = repository.get_historical_features(entities, [value]).to_df().sort_values("row")
+    assert [None if np.isnan(n) else n for n in answered["home_value"]] == table[value].to_pylist()
 
 
 def test_the_readmes_lines_of_python_run(
