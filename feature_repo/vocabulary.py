@@ -120,6 +120,11 @@ class Vocabulary:
         """The event type of a Segment "Object Action" or snake_case name, however it is spelled."""
         return self._named.get(name) or self._named.get(spelled(name))
 
+    @property
+    def spellings(self) -> dict[str, str]:
+        """Every name of an event type, as `spelled` has it -> the type's name."""
+        return {name: event.name for name, event in self._named.items()}
+
     def nearest(self, name: str) -> str | None:
         """The known event name that an unknown one most resembles."""
         found = difflib.get_close_matches(spelled(name), self._named, n=1, cutoff=0.5)

@@ -23,10 +23,14 @@ _LATER = 1 << 53  # ms: an era that no engine has begun is yet to come
 
 
 class Era(msgspec.Struct, frozen=True):
-    """What was counted from when on: `began` is the log's time (ms) of the last entry before it."""
+    """What was counted from when on: `began` is the log's time (ms) of the last entry before it.
+
+    `spellings`: by which names it knew event types, as in `Vocabulary.spellings`.
+    """
 
     began: int
     counted: Counted
+    spellings: dict[str, str]
 
 
 def begun(era: int) -> int:
@@ -55,14 +59,14 @@ class Eras:
     def _learn(self) -> None:
         known = _read(self._client)
         self.entered = _is_latest(known, self.plan)
-        self.list = known if self.entered else [*known, Era(_LATER, self.plan.counted)]
+        self.list = known if self.entered else [*known, Era(_LATER, self.plan.counted, self.plan.vocabulary.spellings)]
         self.today = len(self.list) - 1
         self._until: dict[int, Array] = {}
 
     def enter(self, positions: Mapping[int, bytes]) -> None:
         """Begin this plan's era, unless it is the latest, in partitions that stand at these positions and are ours."""
         began = max((int(position.partition(b"-")[0]) for position in positions.values()), default=0)
-        fresh = msgspec.json.encode(Era(began, self.plan.counted))
+        fresh = msgspec.json.encode(Era(began, self.plan.counted, self.plan.vocabulary.spellings))
         self._client.transaction(lambda pipe: self._append(pipe, fresh, positions), keys.ERAS)
         self._learn()
 

@@ -6,18 +6,21 @@ the person's origin (`flows.eras`). Both are sums of integers a tile, so what is
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import msgspec
 import numpy as np
 import redis
 
 from feature_repo import keys
 from feature_repo.finish import DAY
-from feature_repo.vocabulary import KEEP_DAYS, UNKNOWN
+from feature_repo.vocabulary import KEEP_DAYS, UNKNOWN, spelled
 from flows.eras import Eras
 from flows.plan import Ragged
 from flows.windows import Table, packed
 from training.people import Array
 
+Amounts = tuple[Array, Array, Array]
 Pair = tuple[str | None, str | None]  # event type and tag
 
 
@@ -25,7 +28,8 @@ class Seen(msgspec.Struct, frozen=True):
     """Events of a partition as columns (n,), in the log's order.
 
     `person`: place among the people; `entry`: as `place`; `pair`: what the door took it for, in `pairs`, or -1;
-    `measured`: the value that went with it; `code`, `value`: what today's vocabulary makes of it.
+    `measured`: the value that went with it; `code`, `value`: what today's vocabulary makes of it; `sent`: its name as
+    sent, in `names`.
     """
 
     person: Array
@@ -36,7 +40,9 @@ class Seen(msgspec.Struct, frozen=True):
     measured: Array
     code: Array
     value: Array
+    sent: Array
     pairs: list[Pair]
+    names: list[str]
 
 
 class Told(msgspec.Struct, frozen=True):
@@ -91,43 +97,48 @@ class Lacking:
         before = ~was_loaded[seen.person] & (seen.entry <= self._began[era[seen.person]])
         ran = np.searchsorted(self._began[1:], seen.entry)
         ran = np.where(brought, np.maximum(ran, era[seen.person]), ran)
-        today = self._today(seen)
-        took = np.where(brought, today, seen.pair)
+        pairs = self._pairs(seen)
+        today = self._today(pairs)[seen.code]
+        restated = brought & (today >= 0)
+        then = np.where(
+            brought & (seen.pair < 0), self._then(pairs, seen.names)[era[seen.person], seen.sent], seen.pair
+        )
+        took = np.where(restated, today, then)
         fresh = (seen.code != UNKNOWN) & (before | (took != today))
         hot = np.zeros((len(origin), self._plan.hot), np.int64)
         self._lasts(hot, seen, ~late)
-        closed = self._tiles(len(origin), seen, (~late, ~late & ~before), (took, ran, brought))
+        made = self._made(seen, np.flatnonzero(~late))
+        counted = self._counted(seen, np.flatnonzero(~late & ~before), pairs, (took, ran, restated))
+        closed = _difference(len(origin), made, counted)
         some = self._traits(hot, origin, told)
         some[seen.person[fresh]] = True
         some |= np.fromiter(map(bool, closed), bool, len(closed))
         return Lack(hot, closed, some)
 
-    def _today(self, seen: Seen) -> Array:
-        """The place in `seen.pairs` of what today's vocabulary takes each event for; -1 for unknown ones."""
-        place_of = {pair: i for i, pair in enumerate(seen.pairs)}
+    def _pairs(self, seen: Seen) -> list[Pair]:
+        """What the door took events for, and whatever today's vocabulary, or one that people were loaded for, knows."""
+        today = [(code.event, code.tag) for code in self._plan.vocabulary.codes]
+        spelled_then = [(name, None) for era in self._eras.list for name in era.spellings.values()]
+        return list(dict.fromkeys([*seen.pairs, *today, *spelled_then]))
+
+    def _today(self, pairs: list[Pair]) -> Array:
+        """By code of today: its place in `pairs`; -1 for unknown events."""
         of = np.full(UNKNOWN + 1, -1, np.int64)
-        for i, code in enumerate(self._plan.vocabulary.codes):
-            of[i] = place_of.setdefault((code.event, code.tag), len(place_of))
-        return of[seen.code]
+        place_of = {pair: i for i, pair in enumerate(pairs)}
+        codes = self._plan.vocabulary.codes
+        of[: len(codes)] = [place_of[code.event, code.tag] for code in codes]
+        return of
 
-    def _tiles(
-        self, people: int, seen: Seen, which: tuple[Array, Array], counted: tuple[Array, Array, Array]
-    ) -> list[bytes]:
-        due, had = which
-        plus = self._made(seen, np.flatnonzero(due))
-        minus = self._counted(seen, np.flatnonzero(had), *counted)
-        person, key, amount = (np.concatenate(x) for x in zip(plus, minus, strict=True))
-        order = np.argsort((person << 28) | key, kind="stable")
-        person, key, amount = person[order], key[order], amount[order]
-        whole = (person << 28) | key
-        starts = np.flatnonzero(np.diff(whole, prepend=-1))
-        sums = np.add.reduceat(amount, starts) if len(starts) else amount
-        entries, owner = packed(key[starts], sums, person[starts])
-        cuts = np.searchsorted(owner, np.arange(people + 1)) * 8
-        data = entries.tobytes()
-        return [data[a:b] for a, b in zip(cuts.tolist(), cuts[1:].tolist(), strict=False)]
+    def _then(self, pairs: list[Pair], names: list[str]) -> Array:
+        """(eras, names): the place in `pairs` of what a load in that era took an event of that name for, or -1.
 
-    def _made(self, seen: Seen, which: Array) -> tuple[Array, Array, Array]:
+        It matters for event types that today's vocabulary dropped, so only where any type counts, whatever its tag.
+        """
+        place_of = {pair: i for i, pair in enumerate(pairs)}
+        known = [[era.spellings.get(spelled(name)) for name in names] for era in self._eras.list]
+        return np.array([[place_of[name, None] if name else -1 for name in each] for each in known], np.int64)
+
+    def _made(self, seen: Seen, which: Array) -> Amounts:
         """(person, column and tile, amount) of what today's vocabulary counts."""
         plan = self._plan
         codes = np.minimum(seen.code[which], len(plan.columns_of.lengths) - 1)
@@ -136,22 +147,19 @@ class Lacking:
         amount = np.where(plan.is_value[column], seen.value[of], 1)
         return self._keyed(seen, of, column, amount)
 
-    def _counted(self, seen: Seen, which: Array, took: Array, ran: Array, brought: Array) -> tuple[Array, Array, Array]:
-        """The same of what was counted, with amounts below zero."""
-        pairs = self._pairs(seen)
+    def _counted(self, seen: Seen, which: Array, pairs: list[Pair], of_each: tuple[Array, Array, Array]) -> Amounts:
+        """The same of what was counted: took for which pair, in which era, restated or as the door measured it."""
+        took, ran, restated = of_each
         known = which[took[which] >= 0]
         at, column = self._columns(pairs).expand(ran[known] * len(pairs) + took[known])
         of = known[at]
-        value = np.where(brought[of], seen.value[of], np.rint(seen.measured[of] * self._scale[column]).astype(np.int64))
+        value = np.where(
+            restated[of], seen.value[of], np.rint(seen.measured[of] * self._scale[column]).astype(np.int64)
+        )
         tile = seen.ts[of] // self._plan.unit[column]
         whole = tile > self._cuts[ran[of], column]
         of, column, value = of[whole], column[whole], value[whole]
-        return self._keyed(seen, of, column, -np.where(self._plan.is_value[column], value, 1))
-
-    def _pairs(self, seen: Seen) -> list[Pair]:
-        """What the door took events for, and then whatever today's vocabulary knows."""
-        today = [(code.event, code.tag) for code in self._plan.vocabulary.codes]
-        return list(dict.fromkeys([*seen.pairs, *today]))
+        return self._keyed(seen, of, column, np.where(self._plan.is_value[column], value, 1))
 
     def _columns(self, pairs: list[Pair]) -> Ragged:
         """Today's columns to which each era added a pair of event type and tag: era x pairs lists."""
@@ -163,7 +171,7 @@ class Lacking:
                 lists.append([i for i, (k, c) in enumerate(both) if k and event in k.events and c.tag in (None, tag)])
         return Ragged(lists)
 
-    def _keyed(self, seen: Seen, of: Array, column: Array, amount: Array) -> tuple[Array, Array, Array]:
+    def _keyed(self, seen: Seen, of: Array, column: Array, amount: Array) -> Amounts:
         tile = seen.ts[of] // self._plan.unit[column]
         kept = tile > self._oldest[column]
         return seen.person[of[kept]], (column[kept] << 20) | tile[kept], amount[kept]
@@ -192,3 +200,16 @@ class Lacking:
         part = slice(plan.trait, plan.episode)
         hot[:, part] = table.values[:, part]
         return np.asarray(hot[:, part].any(axis=1))
+
+
+def _difference(people: int, more: Amounts, less: Amounts) -> list[bytes]:
+    """Closed tiles of each person: (person, column << 20 | tile, amount) of the one, less those of the other."""
+    person, key, amount = (np.concatenate(x) for x in zip(more, (*less[:2], -less[2]), strict=True))
+    order = np.argsort((person << 28) | key, kind="stable")
+    person, key, amount = person[order], key[order], amount[order]
+    starts = np.flatnonzero(np.diff((person << 28) | key, prepend=-1))
+    sums = np.add.reduceat(amount, starts) if len(starts) else amount
+    entries, owner = packed(key[starts], sums, person[starts])
+    cuts = (np.searchsorted(owner, np.arange(people + 1)) * 8).tolist()
+    data = entries.tobytes()
+    return [data[start:end] for start, end in pairwise(cuts)]

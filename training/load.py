@@ -187,7 +187,7 @@ class Load:
 
 _ROWS = """
     SELECT uid, organisation || '/' || "user" AS name, epoch_ms(ts) AS ts, epoch_ms(logged_at) AS now, type, event, tag,
-        value, CASE WHEN type IN ('track', 'identify', 'push') THEN raw END AS raw,
+        name AS sent, value, CASE WHEN type IN ('track', 'identify', 'push') THEN raw END AS raw,
         CAST(split_part(entry_id, '-', 2) AS BIGINT) AS nth
     FROM events WHERE "partition" = ? AND uid % ? = ?
         AND (epoch_ms(logged_at), CAST(split_part(entry_id, '-', 2) AS BIGINT)) <= (?, ?)

@@ -24,7 +24,9 @@ def from_lake(rows: pa.Table, place_of: dict[int, int], restated: Restated) -> t
     code, value = np.full((2, len(person)), UNKNOWN, np.int64)
     code[tracked], value[tracked] = restated.events([texts[i] for i in tracked.tolist()])
     measured = np.asarray(pc.fill_null(rows["value"], 0.0), np.float64)
-    seen = Seen(person, entry, ts, now, pair, measured, code, value, pairs)
+    sent = pc.fill_null(rows["sent"].cast(pa.string()), "").combine_chunks().dictionary_encode()
+    named = (np.asarray(sent.indices, np.int64), pairs, sent.dictionary.to_pylist())
+    seen = Seen(person, entry, ts, now, pair, measured, code, value, *named)
     return seen, _told(types, texts, (person, entry, ts), restated)
 
 
