@@ -179,7 +179,10 @@ def Moment(event: str | tuple[str, ...], *, days: int) -> Aggregate:  # noqa: N8
 
 
 class Feature(msgspec.Struct, frozen=True, kw_only=True):
-    """One column of the online store. `default` stands when nothing is known, so a value is never null."""
+    """One column of the online store. `default` stands when nothing is known.
+
+    It is null only for people known before it was declared, until their history is whole (flows/eras.py).
+    """
 
     name: str
     unit: str
