@@ -10,7 +10,6 @@ import struct
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from functools import lru_cache
-from itertools import chain
 from typing import Any
 
 import msgspec
@@ -70,7 +69,7 @@ def _columns(part: Part, rows: Sequence[Row], now_us: int, *, together: bool) ->
 def _doubles(rows: Sequence[Row], width: int) -> tuple[float, ...] | None:
     """All values, if each is a double."""
     try:
-        joined = b"".join(chain.from_iterable(rows) if len(rows) > 1 else rows[0])  # type: ignore[arg-type]
+        joined = b"".join([b"".join(row) for row in rows])  # type: ignore[arg-type]
     except TypeError:  # a None
         return None
     count = len(rows) * width
