@@ -38,6 +38,12 @@ def test_a_room_imports_only_those_below_it(room: str) -> None:
     assert found == set()
 
 
+def test_feast_is_imported_by_one_file_alone() -> None:
+    """The one that `feast apply` reads."""
+    found = {path for room in MAY_IMPORT for path in (ROOT / room).rglob("*.py") if "feast" in imports(path)}
+    assert found == {ROOT / "feature_repo" / "feast_objects.py"}
+
+
 @pytest.mark.parametrize(
     "process", ["serving.app", "flows.alerting", "flows.lake", "flows.alert_drain", "serving.feature_server"]
 )
