@@ -51,6 +51,7 @@ FEATURES = (
     _feature("active_days_90d", ActiveDays(ANY, days=90), "days"),
     _feature("first_day_90d", FirstDay(ANY, days=90), "days since 1970"),
     _feature("amount_90d", Sum(SUBMITTED, days=90), "EUR"),
+    _feature("hours_open", Derived(finish.hours_since(2160.0), (Last((SUBMITTED,)),)), "hours"),
     _feature("days_since_last_step", Derived(finish.days_since(365.0), (Last(ANY),)), "days"),
 )
 
