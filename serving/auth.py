@@ -39,7 +39,12 @@ class Auth:
     def remembered(self, header: bytes) -> bytes | None:
         """The organisation that this header was found to name less than a second ago."""
         found = self._by_header.get(header)
-        return found[1] if found and found[0] > self._clock() else None
+        left = found[0] - self._clock() if found else 0.0
+        if found is None or left <= 0:
+            return None
+        if left < FRESH / 2 and header not in self._asking:  # who asks all the time never has to wait
+            self._look_up(header)
+        return found[1]
 
     async def organisation(self, header: bytes) -> bytes:
         """The organisation of an `Authorization` header. Raises ApiError 401, StoreError."""
@@ -47,11 +52,17 @@ class Auth:
             raise unauthorised("a write key is needed: send it as the user name of Basic auth")
         if (known := self.remembered(header)) is not None:
             return known
-        asking = self._asking.get(header)
-        if asking is None:
-            asking = self._asking[header] = asyncio.create_task(self._ask(header))
-            asking.add_done_callback(lambda _: self._asking.pop(header))
-        return await asyncio.shield(asking)
+        return await asyncio.shield(self._asking.get(header) or self._look_up(header))
+
+    def _look_up(self, header: bytes) -> asyncio.Task[bytes]:
+        def ended(task: asyncio.Task[bytes]) -> None:
+            del self._asking[header]
+            if not task.cancelled():
+                task.exception()  # nobody may wait for it
+
+        asking = self._asking[header] = asyncio.create_task(self._ask(header))
+        asking.add_done_callback(ended)
+        return asking
 
     async def _ask(self, header: bytes) -> bytes:
         organisation = await self.of_key(basic_user(header))

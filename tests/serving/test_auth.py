@@ -78,3 +78,38 @@ def test_without_a_store_nobody_is_let_in(tmp_path: Path) -> None:
 def test_the_key_is_the_user_name(header: bytes, user: str) -> None:
     """Whatever the password, and however the scheme is spelled."""
     assert basic_user(header) == user
+
+
+def test_who_asks_all_the_time_never_waits(client: object, settings: Settings) -> None:
+    """A key is looked up again before its second is over, while it is still believed."""
+    with contextlib.closing(connect(settings)) as store:
+        store.hset(keys.KEYS, "k", "org")
+
+    async def ask(auth: Auth, now: list[float]) -> None:
+        await auth.organisation(HEADER)
+        before = lookups(settings)
+        for _ in range(10):
+            now[0] += 0.6 * FRESH
+            assert auth.remembered(HEADER) == b"org"
+            await asyncio.sleep(0.02)
+        assert lookups(settings) == before + 10
+
+    with_auth(settings, ask)
+
+
+def test_a_key_taken_away_is_not_believed_longer_for_being_asked_for(client: object, settings: Settings) -> None:
+    """What was found in vain leaves the old answer its second."""
+    with contextlib.closing(connect(settings)) as store:
+        store.hset(keys.KEYS, "k", "org")
+
+    async def ask(auth: Auth, now: list[float]) -> None:
+        await auth.organisation(HEADER)
+        with contextlib.closing(connect(settings)) as store:
+            store.hdel(keys.KEYS, "k")
+        now[0] += 0.6 * FRESH
+        assert auth.remembered(HEADER) == b"org"
+        await asyncio.sleep(0.02)
+        now[0] += 0.6 * FRESH
+        assert auth.remembered(HEADER) is None
+
+    with_auth(settings, ask)
