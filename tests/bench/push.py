@@ -1,7 +1,8 @@
 """How fast rows of one view are pushed in batches, beside Feast's `write_to_online_store` into the same Valkey.
 
 API, engine and store are processes of their own. Both sides begin with a batch in memory (columns; a DataFrame) and
-end when it is stored; a person's row, besides, when the engine has scored the person again. One batch after another.
+end when it is stored: a lead's row is like for like, but for our log and the lake. A person's row ends when, besides,
+the engine has scored the person again, which Feast never does. One sender sends one batch after another; `c4`: four do.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import tempfile
 import time
 import warnings
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -27,55 +29,99 @@ from feature_repo.settings import Settings
 from feature_repo.vocabulary import Vocabulary
 from flows.store import embedded
 from tests.bench.options import Options
-from tests.bench.result import ROOT, Result, figure
+from tests.bench.result import ROOT, Figure, Result, figure
 from tests.live import ORGANISATION, Live, environment, live
 
 ROWS, BATCHES = 1_000, 20  # a request; batches of other people before the first come again
+CONNECTIONS = 4
 PERSON, LEAD = "user_finances", "lead_crm"
 VOCABULARY = Vocabulary()
 Columns = dict[str, list[Any]]
 
 
 class Side(msgspec.Struct, frozen=True):
-    """Who is measured: `ready` makes a batch of columns, which costs no time, `send` takes it."""
+    """Who is measured: `ready` makes a batch of columns, which costs no time; each of `senders` takes one by itself."""
 
     view: str
-    send: Callable[[Any], None]
+    senders: list[Callable[[Any], None]]
     ready: Callable[[Columns], Any] = dict
     prefix: str = ""
 
-    def timed(self, seconds: float, least: int = 1) -> list[float]:
-        """How long each batch took, over some seconds and at least so many."""
+    def warm(self) -> None:
+        """So that nobody is new any more."""
+        for nth in range(BATCHES):
+            self.senders[0](self.ready(_batch(self.view, self.prefix, nth)))
+
+    def timed(self, seconds: float) -> list[list[float]]:
+        """How long each batch took, by sender; all send at once."""
+        with ThreadPoolExecutor(len(self.senders)) as threads:
+            return list(threads.map(partial(self._timed, seconds), range(len(self.senders)), self.senders))
+
+    def _timed(self, seconds: float, first: int, send: Callable[[Any], None]) -> list[float]:
         times: list[float] = []
-        while len(times) < least or sum(times) < seconds:
-            batch = self.ready(_batch(self.view, self.prefix, len(times) % BATCHES))
+        while sum(times) < seconds:
+            nth = (first + len(times) * len(self.senders)) % BATCHES  # no two send the same person's
+            batch = self.ready(_batch(self.view, self.prefix, nth))
             began = time.perf_counter()
-            self.send(batch)
+            send(batch)
             times.append(time.perf_counter() - began)
         return times
 
 
 def run(options: Options) -> Result:
     seconds = options.seconds or 4.0
-    with _ground() as (api, feast), contextlib.closing(Door(api)) as door:
-        person, lead = Side(PERSON, door.sender(PERSON)), Side(LEAD, door.sender(LEAD))
-        theirs = Side(PERSON, partial(feast.write_to_online_store, PERSON), _frame, f"{ORGANISATION}/their-")
-        for side in (person, lead, theirs):
-            side.timed(0.0, BATCHES)  # warm, and nobody is new any more
-        rounds = [[side.timed(seconds) for side in (person, lead, theirs)] for _ in range(options.runs)]
-    persons, leads, others = ([ROWS * len(each[i]) / sum(each[i]) for each in rounds] for i in range(3))
-    batches = [[1000 * float(np.quantile(each[0], q)) for each in rounds] for q in (0.5, 0.99)]
+    with _ground() as (api, feast), contextlib.ExitStack() as doors:
+        ours = [doors.enter_context(contextlib.closing(Door(api))) for _ in range(CONNECTIONS)]
+        sides = {
+            "lead": Side(LEAD, [ours[0].sender(LEAD)]),
+            "their_lead": _feasts(feast, LEAD),
+            "person": Side(PERSON, [ours[0].sender(PERSON)]),
+            "persons": Side(PERSON, [door.sender(PERSON) for door in ours]),
+            "their_person": _feasts(feast, PERSON),
+        }
+        for side in sides.values():
+            side.warm()
+        rounds = [{name: side.timed(seconds) for name, side in sides.items()} for _ in range(options.runs)]
+    rates = {name: [_rate(each[name]) for each in rounds] for name in sides}
     return Result(
         {
-            "rows_per_s": figure(persons, "1/s"),
-            "ratio_feast": figure([a / b for a, b in zip(persons, others, strict=True)], "x"),
-            "batch_p50_ms": figure(batches[0], "ms"),
-            "batch_p99_ms": figure(batches[1], "ms"),
-            "lead_rows_per_s": figure(leads, "1/s"),
-            "lead_ratio_feast": figure([a / b for a, b in zip(leads, others, strict=True)], "x"),
+            "rows_per_s": figure(rates["lead"], "1/s"),
+            "ratio_feast": _ratio(rates["lead"], rates["their_lead"]),
+            **_times(rounds, "lead"),
+            "person_rows_per_s": figure(rates["person"], "1/s"),
+            "person_ratio_feast": _ratio(rates["person"], rates["their_person"]),
+            **_times(rounds, "person"),
+            "person_rows_per_s_c4": figure(rates["persons"], "1/s"),
         },
-        {"feast": {"rows_per_s": figure(others, "1/s")}},
+        {
+            "feast": {
+                "rows_per_s": figure(rates["their_lead"], "1/s"),
+                "person_rows_per_s": figure(rates["their_person"], "1/s"),
+            }
+        },
     )
+
+
+def _times(rounds: list[dict[str, list[list[float]]]], name: str) -> dict[str, Figure]:
+    """How long a batch takes, of one sender."""
+    prefix = "" if name == "lead" else f"{name}_"
+    return {
+        f"{prefix}batch_p{q}_ms": figure([1000 * float(np.quantile(each[name][0], q / 100)) for each in rounds], "ms")
+        for q in (50, 99)
+    }
+
+
+def _feasts(store: Any, view: str) -> Side:
+    return Side(view, [partial(store.write_to_online_store, view)], _frame, f"{ORGANISATION}/their-")
+
+
+def _rate(times: list[list[float]]) -> float:
+    """Rows a second, of all senders together."""
+    return sum(ROWS * len(mine) / sum(mine) for mine in times)
+
+
+def _ratio(ours: list[float], theirs: list[float]) -> Figure:
+    return figure([a / b for a, b in zip(ours, theirs, strict=True)], "x")
 
 
 def _batch(view: str, prefix: str, nth: int) -> Columns:
