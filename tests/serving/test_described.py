@@ -22,6 +22,14 @@ FEATURES = {
     "features": ["user_features:session_count_30d"],
     "include_feature_view_version_metadata": True,
 }
+
+
+def written_lead(view: str, score: object = 1.5) -> dict[str, object]:
+    """A row of a lead, for that view."""
+    values = {"days_since_contact": [1], "engagement_score": [score], "source_quality": [None]}
+    return {"feature_view_name": view, "df": {"lead_id": ["l"], "event_timestamp": ["2026-01-01"], **values}}
+
+
 ASKED = [
     ("post", "/v1/track", "/v1/track", track("described"), 200),
     ("post", "/v1/track", "/v1/track", {"userId": "described", "event": "Unheard Of"}, 200),
