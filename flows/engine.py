@@ -10,7 +10,7 @@ import logging
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from typing import Any
 
 import numpy as np
@@ -82,7 +82,6 @@ class Engine:
         self._transactions = Transactions(self.plan, self.people, layouts, store, settings.dedup_hours * 60, served)
         client.execute_command(*self._transactions.defaults())
         self._progress: dict[int, Progress] = {}
-        self.stage_seconds: dict[str, float] = {}
         self.written_users = self.events = 0
         self.clock_ms = 0
         self.history = False
@@ -116,7 +115,7 @@ class Engine:
 
     def count(self, reads: list[Read]) -> list[Read]:
         """Count what was read: events together, and what passes from one person to another in between."""
-        with self._stage("count"):
+        with self._stage("count", _worked(reads)):
             for group in self._grouped(reads):
                 if _holds_events(group[0]):
                     self._count_events(group)
@@ -346,27 +345,27 @@ class Engine:
 
     def evaluate(self, due: list[Progress]) -> Evaluated:
         """The features of everybody who changed."""
-        with self._stage("features"):
-            rows = np.flatnonzero(self.people.dirty)
-            rows = rows[np.argsort(self.people.partition[rows], kind="stable")]
+        rows = np.flatnonzero(self.people.dirty)
+        rows = rows[np.argsort(self.people.partition[rows], kind="stable")]
+        with self._stage("features", self.people.partition[rows]):
             self.people.dirty[rows] = False
             return Evaluated(due, rows, self.people.evaluate(rows))
 
     def score(self, evaluated: Evaluated) -> Evaluated:
         """Every model's scores of everybody who changed."""
-        with self._stage("scores"):
+        with self._stage("scores", self.people.partition[evaluated.rows]):
             self._scorer.score(evaluated)
         return evaluated
 
     def decide(self, evaluated: Evaluated) -> Evaluated:
         """Episodes that open are alerts."""
-        with self._stage("episodes"):
+        with self._stage("episodes", self.people.partition[evaluated.rows]):
             self._scorer.decide(evaluated)
         return evaluated
 
     def write(self, evaluated: Evaluated) -> None:
         """Hand each partition's transaction to the writer."""
-        with self._stage("build"):
+        with self._stage("build", self.people.partition[evaluated.rows]):
             commands, written = self._transactions.build(evaluated, self._minutes)
             jobs = [self._job(p, commands[p.partition], written.get(p.partition)) for p in evaluated.progress]
             self.writer.submit(jobs)
@@ -416,11 +415,18 @@ class Engine:
         oldest = min((p.since for p in list(self._progress.values())), default=None)
         return 0.0 if oldest is None else (time.monotonic() - oldest) * 1000
 
-    @contextmanager
-    def _stage(self, name: str) -> Iterator[None]:
-        start = time.perf_counter()
-        yield
-        self.stage_seconds[name] = self.stage_seconds.get(name, 0.0) + time.perf_counter() - start
+    def unflushed_ms(self) -> dict[int, float]:
+        """How long the oldest change of each partition has waited to be written."""
+        now, due = time.monotonic(), dict(self._progress)
+        return {p: (now - due[p].since) * 1000 if p in due else 0.0 for p in self.partitions}
+
+    def _stage(self, name: str, partitions: Array) -> AbstractContextManager[None]:
+        return self.people.meters.timed(f"stage_seconds_total:{name}", partitions)
+
+
+def _worked(reads: list[Read]) -> Array:
+    """Whose work these reads are: each partition once an entry and once an event of it."""
+    return np.repeat([r.partition for r in reads], [1 + (len(r.entry) if r.entry else 0) for r in reads])
 
 
 def _holds_events(read: Read) -> bool:

@@ -104,12 +104,11 @@ class Housekeeping:
             "events": float(engine.events),
             "users_written": float(engine.written_users),
             "users_cached": float(len(people.table)),
-            "cache_hits": float(people.hits),
-            "cache_misses": float(people.misses),
             "cache_evicted": float(people.evicted),
             "dedup_ids": float(len(seen)),
-            "dedup_horizon_hours": (self._now() // 60_000 - since) / 60,
             "oldest_unflushed_ms": engine.oldest_unflushed_ms(),
         }
-        gauges |= {f"stage_seconds_total:{name}": seconds for name, seconds in list(engine.stage_seconds.items())}
+        gauges |= {f"unflushed_ms@{p}": ms for p, ms in engine.unflushed_ms().items()}
+        gauges |= {f"dedup_horizon_hours@{p}": (self._now() // 60_000 - since) / 60 for p in engine.partitions}
+        gauges |= people.meters.by_field()
         self._client.hset(keys.GAUGES, mapping=gauges)

@@ -9,6 +9,7 @@ import numpy as np
 from feature_repo import keys
 from feature_repo.declare import Array
 from flows.eras import begun
+from flows.meters import Meters
 from flows.plan import Plan
 from flows.resp import Connection, pack
 from flows.state import Layouts
@@ -36,7 +37,8 @@ class People:
         self.written = np.zeros((capacity, len(plan.vocabulary.features)))
         self.created: list[Array] = []
         self.new = np.zeros(capacity, bool)
-        self.hits = self.misses = self.evicted = 0
+        self.meters = Meters()
+        self.evicted = 0
         self._layouts = layouts
         self._connection = connection
         self._capacity = capacity
@@ -45,11 +47,11 @@ class People:
         """Rows of people, loaded from Redis or begun where they are not here. `name(i)` is that of `uids[i]`."""
         rows = self.table.index.lookup(uids)
         absent = np.flatnonzero(rows < 0)
-        self.hits += len(rows) - len(absent)
+        self.meters.count("cache_hits", partitions[rows >= 0])
         if len(absent):
             unique, first = np.unique(uids[absent], return_index=True)
             at = absent[first]
-            self.misses += len(unique)
+            self.meters.count("cache_misses", partitions[at])
             self._load(unique, partitions[at], [name(i) for i in at.tolist()])
             rows = self.table.index.lookup(uids)
         return rows

@@ -38,6 +38,7 @@ ENGINE = {  # what the engine says of itself (`flows/housekeeping.py`), in words
     "dedup_ids": "messageIds that the engine remembers",
     "dedup_horizon_hours": "how far back messageIds are remembered, hours of the log's time",
     "oldest_unflushed_ms": "how long the oldest work that is not yet written has waited, milliseconds",
+    "unflushed_ms": "the same of each partition",
     "stage_seconds_total": "seconds spent in each stage of the work since the engine started",
 }
 
@@ -155,13 +156,15 @@ def _events(readings: list[Reading]) -> list[Metric]:
 
 
 def _engine(gauges: dict[str, float]) -> list[Metric]:
-    """`name` or `name:what` in the store becomes telltale_engine_name{what="..."}."""
+    """`name`, `name@partition` or `name:stage@partition` in the store becomes telltale_engine_name with its labels."""
     found: dict[str, Metric] = {}
     for field, value in sorted(gauges.items()):
-        name, _, what = field.partition(":")
+        named, _, partition = field.partition("@")
+        name, _, stage = named.partition(":")
         kind = "counter" if name.endswith("_total") else "gauge"
         metric = found.setdefault(name, Metric(f"telltale_engine_{name}", kind, ENGINE.get(name, name), []))
-        metric.samples.append(("", {"what": what} if what else {}, value))
+        labels = {"partition": partition, "stage": stage}
+        metric.samples.append(("", {label: what for label, what in labels.items() if what}, value))
     return list(found.values())
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import math
+import re
 import signal
 from collections.abc import Iterator
 from itertools import pairwise
@@ -25,6 +26,7 @@ from flows.scoring import Evaluated
 from flows.store import connect, dial
 from flows.streams import Read
 from onnx_models.session import Model
+from serving.metrics import ENGINE
 from tests.flows import streams_made as made
 from tests.flows.both_sides import VOCABULARY
 from tests.flows.ground import Ground, event, live
@@ -82,6 +84,24 @@ def test_dataflow_goes_all_the_way_before_it_reads_on(ground: Ground) -> None:
     assert "write" in engine.trace
     assert all(then == "write" for step, then in pairwise(engine.trace) if step == "evaluate")
     assert ground.online() == ground.offline()
+
+
+def test_engine_says_of_each_partition_what_it_did(ground: Ground) -> None:
+    """Each name has a meaning on /metrics; what partitions share is told of each."""
+    for each in made.random_events(VOCABULARY, np.random.default_rng(2), 300, 12, 30):
+        ground.post(each)
+    engine = ground.engine()
+    made.drain(engine)
+    keeping = Housekeeping(engine, connect(ground.settings), dial(ground.settings))
+    keeping._report()
+    keeping.stop()
+    keeping._connection.close()
+    keeping._client.close()
+    said = {name.decode(): float(value) for name, value in ground.client.hgetall(keys.GAUGES).items()}
+    assert {re.split("[:@]", name)[0] for name in said} == set(ENGINE)
+    assert sum(n for name, n in said.items() if name.startswith("cache_misses@")) == len(engine.people.table)
+    for name in ("unflushed_ms", "dedup_horizon_hours"):
+        assert {p for p in engine.partitions if f"{name}@{p}" in said} == set(engine.partitions)
 
 
 # -- alerts

@@ -33,6 +33,17 @@ def test_a_server_starts_within_a_second_and_survives_its_end(tmp_path: Path) ->
     second.stop()
 
 
+def test_a_server_uses_jemalloc_where_the_machine_has_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It starts with the library that was found; here another one that every Linux has stands for it."""
+    if sys.platform != "linux":
+        pytest.skip("the server's allocator is chosen on Linux only")
+    monkeypatch.setattr("flows.embedded.find_library", lambda name: "libm.so.6" if name == "jemalloc" else None)
+    server = embedded(tmp_path)
+    started_with = Path(f"/proc/{server.where.pid}/environ").read_bytes().split(b"\0")
+    server.stop()
+    assert b"LD_PRELOAD=libm.so.6" in started_with
+
+
 def test_a_killed_server_restarts_with_all_it_acknowledged(tmp_path: Path) -> None:
     """After kill -9 of the server, the restarted one has every acknowledged write."""
     server = embedded(tmp_path)
