@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import re
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 from feature_repo import domain
@@ -20,7 +21,7 @@ class Definitions:
     def __init__(self, vocabulary: Vocabulary, directory: str = "") -> None:
         self._place = Path(directory) if directory else Path(domain.__file__).parent
         self._signals = {f.name: f.of.signal for f in vocabulary.features if isinstance(f.of, Strength)}
-        self._trees = {path.name: ast.parse(path.read_bytes()) for path in sorted(self._place.glob("*.py"))}
+        self._trees = dict(_parsed(self._place))
 
     def of(self, view: View, field: Field) -> str:
         """`directory/file.py:line`: a signal's strength stands where the signal does."""
@@ -51,6 +52,12 @@ class Definitions:
             if isinstance(node, ast.JoinedStr) and (said := _says(node, name))
         ]
         return max(found, default=(0, None))[1]
+
+
+def _parsed(place: Path) -> Iterator[tuple[str, ast.Module]]:
+    for path in sorted(place.glob("*.py")):
+        with suppress(SyntaxError, ValueError, OSError):  # it is not the domain's, or it would not have loaded
+            yield path.name, ast.parse(path.read_bytes())
 
 
 def _target(statement: ast.stmt) -> str:

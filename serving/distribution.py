@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from math import isfinite
 
 import msgspec
 import numpy as np
@@ -56,8 +57,8 @@ class Drift(msgspec.Struct):
 
 
 def distribution(values: Sequence[Value | None]) -> Distribution:
-    """Of one feature's values, None where it has none. Texts are counted by name, numbers binned by deciles."""
-    known = [value for value in values if value is not None]
+    """Of one feature's values; None, and what is not finite, is missing. Texts go by name, numbers by deciles."""
+    known = _known(values)
     told = Distribution(count=len(values), missing=_missing(values), bins=Bins([]))
     if any(isinstance(value, str) for value in known):
         names = sorted(name for name, _ in Counter(map(str, known)).most_common(NAMES))
@@ -71,13 +72,17 @@ def distribution(values: Sequence[Value | None]) -> Distribution:
     return told
 
 
+def _known(values: Sequence[Value | None]) -> list[Value]:
+    return [value for value in values if value is not None and (isinstance(value, str) or isfinite(value))]
+
+
 def _missing(values: Sequence[Value | None]) -> float:
-    return sum(value is None for value in values) / len(values) if values else 1.0
+    return 1 - len(_known(values)) / len(values) if values else 1.0
 
 
 def drift(before: Distribution, values: Sequence[Value | None]) -> Drift | None:
     """How far `values` have moved from an earlier distribution; None where either has too few of them to say."""
-    known = [value for value in values if value is not None]
+    known = _known(values)
     if min(before.count * (1 - before.missing), len(known)) < FEW:
         return None
     after = _binned(known, before.bins.cuts, before.bins.names).shares

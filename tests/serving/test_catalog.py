@@ -85,3 +85,11 @@ def test_another_domain_is_found_in_its_own_files() -> None:
         (field,) = [f for f in view.fields if f.name == name]
         file, line = definitions.of(view, field).split(":")
         assert (file, said in source[int(line) - 1]) == ("bpi2012_loan/domain.py", True)
+
+
+def test_files_that_are_no_python_are_passed_over(tmp_path: Path) -> None:
+    """A directory of one's own may hold other things, too."""
+    (tmp_path / "domain.py").write_text("from feature_repo.domain import *\n")
+    (tmp_path / "notes.py").write_text("not python at all\n")
+    view = VOCABULARY.views[VOCABULARY.view]
+    assert Definitions(load(str(tmp_path)), str(tmp_path)).of(view, view.fields[0]) == f"{tmp_path.name}/domain.py"

@@ -49,6 +49,13 @@ def test_nothing_known_is_all_missing() -> None:
     assert (told.count, told.missing, told.mean, told.histogram) == (2, 1.0, None, None)
 
 
+@pytest.mark.parametrize("odd", [math.nan, math.inf, -math.inf])
+def test_what_is_not_finite_is_missing(odd: float) -> None:
+    """A client of Redis may have written it."""
+    told = distribution([1.0, odd])
+    assert (told.missing, told.mean) == (0.5, 1.0)
+
+
 def test_texts_are_counted_by_name() -> None:
     """Their shares; a new one later falls under others, and shows as drift."""
     told = distribution([*["web"] * 150, *["fair"] * 50, None])
