@@ -16,10 +16,14 @@ from flows import lake_files as files
 from flows import push
 from flows.lake_rows import SCHEMA
 from training.people import Array
+from training.restated import Restated
 from training.told import Told
 
 TRIES = 20  # a file that was listed may have been merged into another before it is opened
-_KEYS = ("partition", "organisation", "user", "mid", "type", "event", "tag", "value", "ts", "logged_at", "joined")
+_KEYS = (
+    *("partition", "organisation", "user", "mid", "type", "event", "tag", "name", "value"),
+    *("ts", "logged_at", "joined"),
+)
 
 
 class Columns(msgspec.Struct, frozen=True):
@@ -46,13 +50,15 @@ _identify = msgspec.json.Decoder(Identify).decode
 
 def from_lake(path: Path, vocabulary: Vocabulary) -> Columns:
     """All events of a lake, each messageId once; users are `organisation/user`."""
-    rows, raw = _read(path)
+    rows, raw = _read(path, vocabulary)
     names, person = _people(rows)
     first = _first(rows)
     place, whose, seen = _passed_on(rows, first, names, person)
     order = np.argsort(seen, kind="stable")
     place, whose, seen = place[order], whose[order], seen[order]
     code, value = _measured(vocabulary, rows)
+    unknown = np.flatnonzero(_is(rows, "type", "track") & np.asarray(raw.is_valid()))
+    code[unknown], value[unknown] = Restated(vocabulary).events(raw.take(pa.array(unknown)).to_pylist())
     ts, now = (_numbers(rows, name) for name in ("ts", "logged_at"))
     told = Told(vocabulary)
     pushes = _is(rows, "type", "push")
@@ -64,11 +70,11 @@ def from_lake(path: Path, vocabulary: Vocabulary) -> Columns:
     return Columns(names, whose, code[place], value[place], ts[place], now[place], seen, told)
 
 
-def _read(path: Path) -> tuple[pa.Table, pa.ChunkedArray]:
-    """(all rows, in the log's order within a partition; the JSON of those that tell traits)."""
+def _read(path: Path, vocabulary: Vocabulary) -> tuple[pa.Table, pa.ChunkedArray]:
+    """(all rows, in the log's order within a partition; the JSON of those that `_unsaid` picks)."""
     for left in reversed(range(TRIES)):
         try:
-            parts = [_part(file.path) for file in files.current(files.everything(path))]
+            parts = [_part(file.path, vocabulary) for file in files.current(files.everything(path))]
         except FileNotFoundError:
             if not left:
                 raise
@@ -78,15 +84,24 @@ def _read(path: Path) -> tuple[pa.Table, pa.ChunkedArray]:
     return table.drop_columns(["raw"]).combine_chunks(), table["raw"]
 
 
-def _part(path: Path) -> pa.Table:
+def _part(path: Path, vocabulary: Vocabulary) -> pa.Table:
     """A file's rows; the JSON as sent, by far the largest column, only where some of it is needed."""
     with pq.ParquetFile(path) as opened:
         table = opened.read(columns=list(_KEYS))
-        telling = pc.is_in(table["type"].cast(pa.string()), value_set=pa.array(["identify", "push"]))
+        telling = _unsaid(table, vocabulary)
         raw = pa.nulls(len(table), pa.string())
         if pc.any(telling).as_py():
             raw = pc.if_else(telling, opened.read(columns=["raw"])["raw"], None)
     return table.append_column("raw", raw).cast(_schema())
+
+
+def _unsaid(table: pa.Table, vocabulary: Vocabulary) -> pa.ChunkedArray:
+    """Rows of which the other columns do not say all: that tell traits, or were unknown when they came, and no more."""
+    type_, sent = (table[name].cast(pa.string()) for name in ("type", "name"))
+    unknown = pc.fill_null(pc.and_(pc.equal(type_, "track"), table["event"].is_null()), fill_value=False)
+    names = [name for name in sent.filter(unknown).unique().to_pylist() if name and vocabulary.named(name)]
+    known_now = pc.and_(unknown, pc.is_in(sent, value_set=pa.array(names, pa.string())))
+    return pc.or_(pc.is_in(type_, value_set=pa.array(["identify", "push"])), known_now)
 
 
 def _schema() -> pa.Schema:

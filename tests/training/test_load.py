@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import threading
+import time
 from collections.abc import Iterable, Iterator
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -16,12 +20,15 @@ from feature_repo.settings import Settings
 from feature_repo.vocabulary import Vocabulary
 from flows.engine import Engine
 from flows.lake import Lake
+from flows.plan import Plan
 from flows.store import create
 from tests.flows import streams_made as made
+from tests.live import ROOT, environment
 from tests.training import eras_made as eras
 from tests.training.eras_made import DAY, MORE, MOST, OLD, OTHER, START, VOCABULARIES, Call, Ideal, random_calls
+from training.backfill import features
 from training.load import Load, Loaded
-from training.past import NotReadable
+from training.past import NotReadable, read
 
 
 class Stand:
@@ -86,6 +93,15 @@ class Stand:
         assert self.engine
         made.step(self.engine)
 
+    def logged(self) -> int:
+        """Entries in the log."""
+        return sum(self.client.xlen(keys.log(p)) for p in range(self.store.partitions))
+
+    def until_logged(self, entries: int, job: subprocess.Popen[str]) -> None:
+        while self.logged() < entries:
+            assert job.poll() is None
+            time.sleep(0.01)
+
     def found(self, user: str) -> tuple[dict[str, float | None], int]:
         features = made.features(self.client, self.vocabulary, user)
         return features, made.feature_time(self.client, self.vocabulary, user)
@@ -112,6 +128,18 @@ def stand(client: redis.Redis, settings: Settings) -> Iterator[Stand]:
 
 def call(n: int, event: str, at: int, user: str = "u1", **more: Any) -> Call:
     return Call(user, at, at, n, event, **more)
+
+
+def command(stand: Stand, tmp_path: Path, module: str = "serving.command") -> subprocess.Popen[str]:
+    """`telltale backfill --load` under MORE, or the job that it starts."""
+    home = tmp_path / "of_mine"
+    home.mkdir(exist_ok=True)
+    names = ("EVENTS", "FEATURES", "TRAITS")
+    lines = ["from tests.training.eras_made import MORE", *(f"{name} = MORE.{name.lower()}" for name in names)]
+    (home / "domain.py").write_text("\n".join(lines))
+    settings = msgspec.structs.replace(stand.settings, feature_repo=str(home))
+    words = [sys.executable, "-m", module, "backfill", "--load"]
+    return subprocess.Popen(words, env=environment(settings), cwd=ROOT, stdout=subprocess.PIPE, text=True)
 
 
 def test_a_new_feature_is_null_for_those_before_it_and_no_other_is(stand: Stand) -> None:
@@ -180,6 +208,58 @@ def test_whatever_changes_it_is_as_if_it_had_always_been(stand: Stand, seed: int
     assert stand.wrong() == {}
     accounted = made.counts(stand.client, stand.store)
     assert accounted.pop("accepted") == sum(accounted.values()) == len(stand.calls)
+
+
+def test_training_rows_have_what_was_brought(stand: Stand) -> None:
+    """Backfill reads events of a type that was unknown when they came, as a load does."""
+    stand.turn(OLD)
+    stand.post(call(1, "tour", START), call(2, "view", START), call(3, "tour", START, "u2"))
+    stand.drain()
+    stand.turn(MORE)
+    stand.post(call(4, "view", START + 9 * DAY))
+    stand.load()
+    stand.flush_lake()
+    of, users = read(stand.settings.lake, MORE)
+    person = np.array([users["org/u1"], users["org/u2"]])
+    at = np.array([stand.found(user)[1] for user in ("u1", "u2")])
+    offline = features(Plan(MORE), of, person, at)
+    assert offline.tolist() == [list(stand.found(user)[0].values()) for user in ("u1", "u2")]
+    assert offline[1, MORE.feature_index["tours_30d"]] == 1
+
+
+def test_the_command_loads(stand: Stand, tmp_path: Path) -> None:
+    """`telltale backfill --load` does it from outside, while the engine runs."""
+    stand.turn(OLD)
+    stand.post(call(1, "tour", START), call(2, "view", START))
+    stand.drain()
+    stand.turn(MORE)
+    with command(stand, tmp_path) as job:
+        while job.poll() is None:
+            stand.step()
+        assert job.stdout
+        assert job.stdout.read() == "1 of 1 people lacked something of today's features, and have it now\n"
+    stand.drain()
+    assert stand.found("u1")[0]["tours_30d"] == 1
+
+
+def test_a_load_that_was_killed_goes_on(stand: Stand, tmp_path: Path) -> None:
+    """Killed with entries on their way, and run again before they were counted: each person gets their part once."""
+    stand.turn(OLD)
+    for n in range(60):
+        stand.post(call(n + 1, ("tour", "view", "view")[n % 3], START + n, f"u{n % 20}"))
+    stand.drain()
+    stand.turn(MORE)
+    stand.drain()
+    before = stand.logged()
+    with command(stand, tmp_path, "training") as job:
+        stand.until_logged(before + 3, job)
+        job.kill()
+    with command(stand, tmp_path, "training") as job:
+        stand.until_logged(before + 6, job)  # the engine has counted none of them
+        while job.poll() is None:
+            stand.step()
+    stand.drain()
+    assert stand.wrong() == {}
 
 
 def test_a_window_that_has_passed_is_right_by_itself(stand: Stand) -> None:
