@@ -10,7 +10,7 @@ import asyncio
 import logging
 import re
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from http import HTTPStatus
 
 import msgspec
@@ -30,6 +30,13 @@ _HEADER = re.compile(rb"([!#$%&'*+.^_`|~0-9A-Za-z-]+):[ \t]*([\x21-\x7e\x80-\xff
 _ODD = frozenset({b"transfer-encoding", b"content-encoding", b"expect", b"upgrade", b"trailer", b"te"})
 
 
+_STATUS = {status.value: f"{status.value} {status.phrase}".encode() for status in HTTPStatus}
+
+
+def _lines(headers: Iterable[tuple[bytes, bytes]]) -> bytes:
+    return b"".join([b"%b: %b\r\n" % header for header in headers])
+
+
 class Head(msgspec.Struct, frozen=True):
     """What the head of a request said."""
 
@@ -45,6 +52,14 @@ class Shortcuts:
         self.quick, self.requests = quick, requests
         self._begins = tuple(b"POST %b HTTP/1.1\r\n" % path.encode() for path in quick)
         self._heads: dict[bytes, Head | None] = {}
+        self._headers: list[tuple[bytes, bytes]] = []
+        self._lines = b""
+
+    def lines(self, headers: list[tuple[bytes, bytes]]) -> bytes:
+        """Headers of every answer, as sent; another list a second, since one is the date."""
+        if headers is not self._headers:
+            self._headers, self._lines = headers, _lines(headers)
+        return self._lines
 
     def head(self, raw: bytes) -> Head | None:
         """None: take the ordinary way. `raw` ends before the empty line."""
@@ -163,10 +178,10 @@ class Shortcut(Protocol):
         return self._opening(200, JSON, (), found), found
 
     def _opening(self, status: int, kind: bytes, more: tuple[tuple[bytes, bytes], ...], body: bytes) -> bytes:
-        phrase = HTTPStatus(status).phrase.encode()
-        headers = b"".join([b"%b: %b\r\n" % header for header in (*self.server_state.default_headers, *more)])
-        head = b"HTTP/1.1 %d %b\r\n%bcontent-type: %b\r\ncontent-length: %d\r\n\r\n"
-        return head % (status, phrase, headers, kind, len(body))
+        lines = self.shortcuts.lines(self.server_state.default_headers) + (_lines(more) if more else b"")
+        return b"HTTP/1.1 %b\r\n%bcontent-type: %b\r\ncontent-length: %d\r\n\r\n" % (
+            _STATUS[status], lines, kind, len(body)
+        )  # fmt: skip
 
     def _hold(self, data: bytes) -> None:
         """What came before the answer has left waits for it."""
