@@ -122,6 +122,13 @@ class AlertStore:
         query = sa.select(alerts).where(*_where(only), alerts.c.seq > seq).order_by(alerts.c.seq).limit(limit)
         return self._fetch(query)
 
+    def opened(self) -> list[tuple[str, str, str, int]]:
+        """(organisation, user, type, `scored_at` of the latest alert) of everybody who had one."""
+        whose = alerts.c.organisation, alerts.c.user, alerts.c.type
+        with self.engine.connect() as connection:
+            found = connection.execute(sa.select(*whose, sa.func.max(alerts.c.scored_at)).group_by(*whose))
+            return [(organisation, user, kind, int(ms)) for organisation, user, kind, ms in found]
+
     def close(self) -> None:
         self.engine.dispose()
 

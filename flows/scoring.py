@@ -68,7 +68,7 @@ class Scorer:
     def _fired(self, evaluated: Evaluated, i: int, service: Service) -> Array:
         """Which of the people reach the threshold of a model in a new episode; ends episodes that are over."""
         values, rows = self._people.table.values, evaluated.rows
-        opened, open_ = self._slots(i)
+        opened, open_ = self.slots(i)
         score, threshold = evaluated.scores[service.name][1], self.models[service.name].threshold
         values[rows[episodes.closes(score, threshold, values[rows, open_])], open_] = 0
         columns = (values[rows, opened], values[rows, open_], values[rows, 0])
@@ -81,7 +81,7 @@ class Scorer:
             at = int(fired[k])
             row = int(evaluated.rows[at])
             alert = self._alert(evaluated, at, service, signals, k, float(sure[k]))
-            opened, open_ = self._slots(i)
+            opened, open_ = self.slots(i)
             self._people.table.values[row, opened] = self._people.table.values[row, 0]
             self._people.table.values[row, open_] = 1
             evaluated.alerts.setdefault(int(self._people.partition[row]), []).append(alert)
@@ -105,6 +105,6 @@ class Scorer:
         )
         return encode_alert(alert)
 
-    def _slots(self, i: int) -> tuple[int, int]:
+    def slots(self, i: int) -> tuple[int, int]:
         """Columns of a row that say when its episode of this type last opened, and whether it is open."""
         return self._plan.episode + 2 * i, self._plan.episode + 2 * i + 1

@@ -121,6 +121,7 @@ def create(client: redis.Redis, settings: Settings) -> Store:
     Raises StoreError on a server too old, an unknown version, or a clock that the store does not have.
     """
     _refuse_old(client)
+    _refuse_half(client)
     fresh = Store(settings.partitions, settings.clock, secrets.randbits(63))
     with client.pipeline(transaction=True) as pipe:
         for name, value in msgspec.to_builtins(fresh).items():
@@ -138,9 +139,15 @@ def create(client: redis.Redis, settings: Settings) -> Store:
 def open_store(client: redis.Redis) -> Store:
     """The store as it was created. Raises StoreError when there is none."""
     found = cast(dict[bytes, bytes], client.hgetall(keys.STORE))
+    _refuse_half(client)
     if not found:
         raise StoreError("there is no Telltale store in this Redis yet: `telltale up` creates it")
     return _decoded(found)
+
+
+def _refuse_half(client: redis.Redis) -> None:
+    if client.exists(keys.REBUILDING):
+        raise StoreError("the rebuild of this store has not come to its end: `telltale rebuild` goes on with it")
 
 
 def _decoded(found: dict[bytes, bytes]) -> Store:

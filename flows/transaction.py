@@ -51,6 +51,7 @@ class Transactions:
         self._feature_bytes = FeatureBytes(plan.vocabulary)
         self._defaults = np.array([feature.default for feature in plan.vocabulary.features])
         self._horizon = dedup_minutes
+        self.passes_on = True  # not while a log is filled again: what was passed on is in it
 
     def defaults(self) -> list[bytes | str]:
         """A command to run before the first transaction: the features that somebody new begins with."""
@@ -90,7 +91,8 @@ class Transactions:
             cold = self._layouts.cold(user, closed)
             into = commands[int(people.partition[row])]
             fields = ("e", entry, "h", hot, "c", cold, "p", position[int(people.partition[row])])
-            into.add_packed(append(self._store.clock, partition, int(values[0]), *fields))
+            if self.passes_on:
+                into.add_packed(append(self._store.clock, partition, int(values[0]), *fields))
             values[1:] = 0
             values[plan.origin] = origin
             people.table.cold[row] = b""

@@ -57,6 +57,7 @@ def parser() -> argparse.ArgumentParser:
     _init_options(_add(commands, "init", "a domain of your own to begin with, in a new directory", _init))
     _add(commands, "backfill", "features of the past, by the stream's own code", _job("backfill"), more=True)
     _add(commands, "consistency", "a sample of what was served, computed again", _job("consistency"), more=True)
+    _add(commands, "rebuild", "state and features from the lake into an empty Redis", _job("rebuild"), more=True)
     _add(commands, "train", "a model, from histories to a new version in onnx_models", _job("train"), more=True)
     _add(commands, "bench", "benchmarks of a checkout: `bench NAME`, --json for a machine", _bench, more=True)
     _add(commands, "doctor", "what is missing or wrong, in plain words", _doctor)

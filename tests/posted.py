@@ -41,6 +41,8 @@ class Posted:
                 fields: Any = {"e": draft.encode(self._vocabulary.fingerprint, history=history)}
                 pipe.xadd(keys.log(p), fields | {"r": draft.encode_raw()}, id=f"{now}-*")
                 pipe.hincrby(keys.counts(p), "accepted", len(draft) - len(draft.joins))
+            for name, count in group.unknown.items():
+                pipe.hincrby(keys.UNKNOWN, name, count)
             pipe.execute()
 
 

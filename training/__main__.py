@@ -13,11 +13,12 @@ from flows.lake_shelf import LakeError
 from flows.resp import StoreError
 from onnx_models import registry
 from onnx_models.card import METADATA, decode
-from training import backfill_job, consistency_job, labelled_job
+from training import backfill_job, consistency_job, labelled_job, rebuild_job
 from training.catalogue import MODELS
 from training.consistency import NothingServed
 from training.dataset import TooFew
 from training.past import NotReadable
+from training.rebuild import NotEmpty
 from training.report import together
 from training.study import Sizes
 from training.train import UnknownModel, train
@@ -27,7 +28,16 @@ def main() -> int:
     given = _arguments().parse_args()
     try:
         return int(given.run(given))
-    except (UnknownModel, NotReadable, TooFew, NothingServed, StoreError, LakeError, registry.ModelError) as error:
+    except (
+        UnknownModel,
+        NotReadable,
+        TooFew,
+        NothingServed,
+        NotEmpty,
+        StoreError,
+        LakeError,
+        registry.ModelError,
+    ) as error:
         print(error, file=sys.stderr)
         return 2
 
@@ -52,6 +62,8 @@ def _arguments() -> argparse.ArgumentParser:
     job = jobs.add_parser("consistency", help="computes a sample of what was served again, from the lake's events")
     consistency_job.arguments(job)
     job.set_defaults(run=consistency_job.run)
+    job = jobs.add_parser("rebuild", help="brings state and features back from the lake into an empty Redis")
+    rebuild_job.arguments(job)
     return parser
 
 

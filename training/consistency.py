@@ -22,7 +22,7 @@ from flows.served import feature_set, names
 from flows.state import identity
 from flows.store import Store
 from flows.windows import Table
-from training.logged import QUERY, Absorbed, Person, people, place
+from training.logged import QUERY, Absorbed, Person, apply, ms_at, people, place
 from training.people import Array
 
 SHOWN = 20  # differences told one by one
@@ -161,11 +161,11 @@ class _Replay:
         absorbed, done = list(person.absorbed), -1
         for at, now, i in reads:
             while absorbed and absorbed[0].at <= at:
-                self._apply(self._row, person, done, absorbed[0].at)
+                apply(self._table, self._row, person, done, absorbed[0].at)
                 done = absorbed[0].at
                 if not self._absorb(absorbed.pop(0)):
                     return
-            self._apply(self._row, person, done, at)
+            apply(self._table, self._row, person, done, at)
             done = at
             yield i, self._read(now, gone=person.joined is not None and person.joined <= at)
 
@@ -176,24 +176,16 @@ class _Replay:
         table.touch(row, np.array([now]))
         return np.asarray(table.evaluate(row)[0])
 
-    def _apply(self, row: Array, person: Person, after: int, until: int) -> None:
-        low, high = np.searchsorted(person.events[0], [after, until], side="right")
-        _, code, value, ts, now = person.events[:, low:high]
-        if high > low:
-            self._table.apply(np.repeat(row, high - low), code, value, ts, now)
-        told = np.array([t[1:] for t in person.told if after < t[0] <= until], np.int64).reshape(-1, 3)
-        self._table.apply_traits(np.repeat(row, len(told)), *told.T)
-
     def _absorb(self, it: Absorbed) -> bool:
         """Whether it could be: what an anonymous person did since the absorption before is added to the row."""
         if it.until is None or it.anonymous not in self._known:
             return False
         other = self._table.rows(np.array([2], np.uint64))
-        self._apply(other, self._known[it.anonymous], self._parts[it.anonymous, it.until], it.until)
+        apply(self._table, other, self._known[it.anonymous], self._parts[it.anonymous, it.until], it.until)
         values, cold = self._table.values[int(other[0])], self._table.cold[int(other[0])]
         hot = values[: self._plan.hot].copy()
         self._table.release(other)
-        self._table.touch(self._row, np.array([max(it.at >> 21, int(hot[0]))]))
+        self._table.touch(self._row, np.array([max(ms_at(it.at), int(hot[0]))]))
         self._table.absorb(int(self._row[0]), hot, cold)
         return True
 

@@ -16,6 +16,7 @@ from flows import push
 from flows.lake_rows import Passed
 from flows.state import identity
 from flows.store import Store
+from flows.windows import Table
 from training.people import Array
 
 MINUTE = 60_000
@@ -54,8 +55,13 @@ def place(entry_id: bytes) -> int:
     return int(ms) << _NUMBER | int(number)
 
 
-def minutes(at: int) -> int:
-    return (at >> _NUMBER) // MINUTE
+def entry_at(place: int) -> str:
+    """The entry id of a number that `place` gave."""
+    return f"{place >> _NUMBER}-{place & ((1 << _NUMBER) - 1)}"
+
+
+def ms_at(place: int) -> int:
+    return place >> _NUMBER
 
 
 class Codes:
@@ -131,6 +137,16 @@ def people(rows: pa.Table, vocabulary: Vocabulary, store: Store, horizon: int) -
     for uid, counted in events.items():
         found[uid].events = np.array(counted, np.int64).T
     return found
+
+
+def apply(table: Table, row: Array, person: Person, after: int, until: int) -> None:
+    """Let a person's entries beyond `after` and up to `until` happen to a row of a table, as the engine does."""
+    low, high = np.searchsorted(person.events[0], [after, until], side="right")
+    _, code, value, ts, now = person.events[:, low:high]
+    if high > low:
+        table.apply(np.repeat(row, high - low), code, value, ts, now)
+    told = np.array([t[1:] for t in person.told if after < t[0] <= until], np.int64).reshape(-1, 3)
+    table.apply_traits(np.repeat(row, len(told)), *told.T)
 
 
 def _first(rows: pa.Table, horizon: int) -> list[bool]:

@@ -8,8 +8,6 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-import msgspec
-import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
@@ -19,50 +17,13 @@ import redis
 from feature_repo import keys
 from feature_repo.settings import Settings
 from flows import lake_files as files
-from flows.engine import Engine
-from flows.lake import Lake
-from flows.lake_read import LakeReader
-from flows.plan import Plan
-from flows.store import create
 from tests.flows import streams_made as made
 from tests.flows.both_sides import VOCABULARY
 from tests.flows.streams_made import DAY, START
 from tests.live import environment
-from tests.posted import Posted, iso, random_calls
-from training.consistency import Consistency, NothingServed, Report
-
-PLAN = Plan(VOCABULARY)
-
-
-class Run:
-    """Calls through log and engine, with everybody's rows on their way to the lake."""
-
-    def __init__(self, client: redis.Redis, settings: Settings) -> None:
-        self.client, self.settings = client, msgspec.structs.replace(settings, lake_features=1.0, dedup_hours=48)
-        self.store = create(client, self.settings)
-        self.door = Posted(client, self.store, VOCABULARY)
-        self.engine = self.started()
-
-    def started(self) -> Engine:
-        return made.engine(VOCABULARY, self.settings, self.store, self.client)
-
-    def restart(self) -> None:
-        made.kill(self.engine)
-        self.engine = self.started()
-
-    def flush_lake(self) -> None:
-        lake = Lake(self.settings, self.client, self.store, lambda: 0.0)
-        lake.recover()
-        while (batches := lake.read()) and batches[0]:
-            lake.take(batches)
-        lake.flush()
-        lake.take_served()
-        lake.close()
-
-    def compared(self, sample: int = 100_000, removed_until: str = "") -> Report:
-        reader = LakeReader(self.settings.lake, VOCABULARY, self.store, self.client)
-        hours = self.settings.dedup_hours
-        return Consistency(reader, PLAN, self.store, hours, removed_until).compare(sample, seed=1)
+from tests.posted import iso
+from tests.training.lived import Run, lived
+from training.consistency import NothingServed
 
 
 @pytest.fixture
@@ -70,23 +31,6 @@ def run(client: redis.Redis, settings: Settings) -> Iterator[Run]:
     made_ = Run(client, settings)
     yield made_
     made_.engine.close()
-
-
-def lived(run: Run, seed: int, n: int = 400, flushes: int = 4) -> None:
-    """A random life: pieces of any size, ticks, kills of the engine, flushes of the lake."""
-    rng = np.random.default_rng(seed)
-    calls = random_calls(VOCABULARY, rng, n, 12, START)
-    for k, (now, call) in enumerate(calls):
-        run.door.post(now, call)
-        if rng.random() < 0.3:
-            made.step(run.engine, write=bool(rng.random() < 0.8))
-        if rng.random() < 0.02:
-            run.restart()
-        if rng.random() < 0.03:
-            made.pass_time(run.client, run.store, now)
-        if k % (n // flushes) == 0:
-            run.flush_lake()
-    made.drain(run.engine)
 
 
 @pytest.mark.parametrize("seed", range(3))
