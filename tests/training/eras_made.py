@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from types import ModuleType, SimpleNamespace
 from typing import Any, cast
 
@@ -155,21 +156,46 @@ def post(client: redis.Redis, store: Store, v: Vocabulary, calls: list[Call]) ->
 
 
 class Ideal:
-    """A table that counted under one vocabulary from the first call on."""
+    """A table that counted under one vocabulary from the first call on. `joins`: log time, anonymous, user."""
 
-    def __init__(self, v: Vocabulary, calls: list[Call]) -> None:
+    def __init__(self, v: Vocabulary, calls: list[Call], joins: Iterable[tuple[int, str, str]] = ()) -> None:
         self.vocabulary, self.users = v, dict[str, int]()
-        self._table = Table(Plan(v), len(calls) + 1)
+        self._plan = Plan(v)
+        self._table = Table(self._plan, len(calls) + 100)
+        self._joined: dict[str, str] = {}
+        due = sorted(joins)
         for call in calls:
-            code, value = measured(call, v)
-            if code in {SILENT, UNKNOWN} and not told(call, v):
-                continue
-            row = self._row(call.user)
-            columns = (np.array([x], np.int64) for x in (code, value, call.ts, call.now))
-            self._table.apply(row, *columns)
-            for trait, kept in told(call, v):
-                one = (np.array([x], np.int64) for x in (trait, kept, min(call.ts, call.now)))
-                self._table.apply_traits(row, *one)
+            while due and due[0][0] < call.now:
+                self._join(*due.pop(0))
+            self._receive(call)
+        for join in due:
+            self._join(*join)
+
+    def _receive(self, call: Call) -> None:
+        v, (code, value) = self.vocabulary, measured(call, self.vocabulary)
+        if code in {SILENT, UNKNOWN} and not told(call, v):
+            return
+        row = self._row(call.user)
+        columns = (np.array([x], np.int64) for x in (code, value, call.ts, call.now))
+        self._table.apply(row, *columns)
+        for trait, kept in told(call, v):
+            one = (np.array([x], np.int64) for x in (trait, kept, min(call.ts, call.now)))
+            self._table.apply_traits(row, *one)
+        if call.user in self._joined:
+            self._pass_on(call.user, call.now)
+
+    def _join(self, now: int, anonymous: str, user: str) -> None:
+        self._joined[anonymous] = user
+        self._pass_on(anonymous, now)
+
+    def _pass_on(self, anonymous: str, now: int) -> None:
+        row, to = self._row(anonymous), self._row(self._joined[anonymous])
+        for each in (row, to):
+            self._table.touch(each, np.array([now]))
+        hot, closed = self._table.values[row[0], : self._plan.hot].copy(), self._table.cold[row[0]]
+        self._table.absorb(int(to[0]), hot, closed)
+        self._table.values[row[0], 1:] = 0
+        self._table.cold[row[0]] = b""
 
     def _row(self, user: str) -> Any:
         return self._table.rows(np.array([self.users.setdefault(user, len(self.users) + 1)], np.uint64))

@@ -25,7 +25,21 @@ from flows.store import create
 from tests.flows import streams_made as made
 from tests.live import ROOT, environment
 from tests.training import eras_made as eras
-from tests.training.eras_made import DAY, MORE, MOST, OLD, OTHER, START, VOCABULARIES, Call, Ideal, random_calls
+from tests.training.eras_made import (
+    BUY,
+    DAY,
+    MORE,
+    MOST,
+    OLD,
+    OTHER,
+    START,
+    TOUR,
+    VIEW,
+    VOCABULARIES,
+    Call,
+    Ideal,
+    random_calls,
+)
 from training.backfill import features
 from training.load import Load, Loaded
 from training.past import NotReadable, read
@@ -38,6 +52,7 @@ class Stand:
         self.client, self.settings = client, settings
         self.store = create(client, settings)
         self.calls: list[Call] = []
+        self.joins: list[tuple[int, str, str]] = []
         self.engine: Engine | None = None
         self.vocabulary = OLD
 
@@ -55,6 +70,10 @@ class Stand:
     def post(self, *calls: Call, door: Vocabulary | None = None) -> None:
         self.calls += calls
         eras.post(self.client, self.store, door or self.vocabulary, list(calls))
+
+    def join(self, now: int, anonymous: str, user: str) -> None:
+        self.joins.append((now, anonymous, user))
+        made.join(self.client, self.store, self.vocabulary, anonymous, user, now)
 
     def drain(self) -> None:
         assert self.engine
@@ -106,13 +125,17 @@ class Stand:
         features = made.features(self.client, self.vocabulary, user)
         return features, made.feature_time(self.client, self.vocabulary, user)
 
-    def wrong(self) -> dict[str, Any]:
-        """Whose features are not those of a store that ran with today's vocabulary from the first call on."""
-        ideal, out = Ideal(self.vocabulary, self.calls), {}
+    def wrong(self, *, null: bool = False) -> dict[str, Any]:
+        """Whose features are not those of a store that ran with today's vocabulary from the first call on.
+
+        `null`: a feature may have no value.
+        """
+        ideal, out = Ideal(self.vocabulary, self.calls, self.joins), {}
         for user in list(ideal.users):
             features, at = self.found(user)
             expected = ideal.features(user, at)
-            if off := {name: (x, expected[name]) for name, x in features.items() if x != expected[name]}:
+            off = {name: (x, expected[name]) for name, x in features.items() if x != expected[name]}
+            if off := {name: both for name, both in off.items() if both[0] is not None or not null}:
                 out[user] = off
         return out
 
@@ -210,6 +233,28 @@ def test_whatever_changes_it_is_as_if_it_had_always_been(stand: Stand, seed: int
     assert accounted.pop("accepted") == sum(accounted.values()) == len(stand.calls)
 
 
+@pytest.mark.parametrize("seed", range(4))
+def test_a_value_that_is_there_is_right(stand: Stand, seed: int) -> None:
+    """Features come and go without a load: each is right or null, and right again once its window has passed."""
+    rng, names = np.random.default_rng(seed), [name for name in eras.OF if name not in {"size", "new_plan"}]
+    calls = [each for each in random_calls(rng, 500, 20, 60) if each.event is not None]
+    nulls = values = 0
+    for part in range(5):
+        some = tuple(name for name in names if rng.random() < 0.6)
+        stand.turn(eras.domain((VIEW, BUY, TOUR), some))
+        for each in calls[part * 70 : part * 70 + 70]:
+            stand.post(each)
+            if rng.random() < 0.1:
+                stand.step()
+        made.pass_time(stand.client, stand.store, stand.calls[-1].now)  # everybody is refreshed once a day
+        stand.drain()
+        assert stand.wrong(null=True) == {}
+        found = [x for user in {each.user for each in stand.calls} for x in stand.found(user)[0].values()]
+        nulls += found.count(None)
+        values += len(found) - found.count(None)
+    assert min(nulls, values) > 50
+
+
 def test_training_rows_have_what_was_brought(stand: Stand) -> None:
     """Backfill reads events of a type that was unknown when they came, as a load does."""
     stand.turn(OLD)
@@ -292,9 +337,9 @@ def test_what_an_anonymous_person_lacked_is_their_users(stand: Stand, when: str)
     stand.drain()
 
     def join(now: int) -> None:
-        made.join(stand.client, stand.store, stand.vocabulary, "anon:a", "u1", now)
+        stand.join(now, "anon:a", "u1")
         stand.drain()
-        stand.drain()
+        stand.drain()  # what was passed on
 
     if when == "before":
         join(START + 1)
@@ -310,3 +355,41 @@ def test_what_an_anonymous_person_lacked_is_their_users(stand: Stand, when: str)
     stand.drain()
     found = stand.found("u1")[0]
     assert (found["tours_30d"], found["views_30d"], found["views_7d"], found["any_30d"]) == (1, 2, 2, 3)
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_whoever_joins_whom_and_when(stand: Stand, seed: int) -> None:
+    """Anonymous people of any era join users of any, some while they are loaded; late events follow them."""
+    rng = np.random.default_rng(seed)
+    calls = [each for each in random_calls(rng, 600, 30, int(rng.choice([3, 60]))) if each.event is not None]
+    calls = [renamed(each) for each in calls]
+    anonymous = [f"anon:{i}" for i in range(10, 20)]
+    at = 0
+    for vocabulary in (OLD, MORE, OTHER, MOST)[seed % 2 :]:
+        stand.turn(vocabulary)
+        for each in calls[at : at + 60]:
+            stand.post(each)
+            if rng.random() < 0.05 and anonymous:
+                stand.join(each.now, anonymous.pop(), f"u{int(rng.integers(0, 8))}")
+            if rng.random() < 0.1:
+                stand.step()
+        at += 60
+        if rng.random() < 0.4:
+            stand.drain()
+            stand.load()
+    stand.drain()
+
+    def meanwhile() -> Iterator[list[Call]]:
+        for each in calls[at : at + 60]:
+            if rng.random() < 0.1 and anonymous:
+                stand.join(each.now - 1, anonymous.pop(), f"u{int(rng.integers(0, 8))}")
+            yield [each]
+
+    stand.load(meanwhile())
+    stand.drain()
+    assert stand.wrong() == {}
+
+
+def renamed(of: Call) -> Call:
+    """Users from u10 on are anonymous."""
+    return msgspec.structs.replace(of, user=f"anon:{of.user[1:]}") if int(of.user[1:]) >= 10 else of
