@@ -126,7 +126,8 @@ class Transactions:
         people.new[rows] = False
         people.written[rows[new]] = self._defaults
         known = ~np.isnan(people.written[rows, 0])
-        kept = np.where(np.isnan(values), np.inf, values)  # null as written: NaN says that it is not known
+        nulls = np.isnan(values)
+        kept = np.where(nulls, np.inf, values) if nulls.any() else values  # inf: null, as NaN says that it is not known
         changed = people.written[rows] != kept
         people.written[rows] = kept
         names = [people.names[row].partition(b"\0")[0] for row in rows.tolist()]

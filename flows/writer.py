@@ -76,7 +76,8 @@ class FeatureBytes:
             end = start + count * self._width
             out.append(b"".join((self._head(name, count), data[start:end], stamps[ms])))
             start = end
-        for i in np.flatnonzero(np.isnan(values).any(axis=1)).tolist():
+        nulls = np.isnan(values)
+        for i in np.flatnonzero(nulls.any(axis=1)).tolist() if nulls.any() else ():
             out[i] = self._with_nulls(names[i], values[i], changed[i]) + stamps[int(now[i])]
         return out
 
