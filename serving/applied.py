@@ -13,7 +13,7 @@ from flows.partition import EntryId, entry_id
 from flows.resp import StoreError, pack
 from serving.connection import Client
 
-EVERY = 0.003  # seconds between two looks while somebody waits
+EVERY = 0.005  # seconds between two looks while somebody waits
 
 
 class Waiting(msgspec.Struct):
