@@ -96,7 +96,7 @@ class People:
     def evaluate(self, rows: Array) -> Array:
         """Features of distinct rows, float64 (n, features); NaN where a row lacks what they are made of."""
         features = self.table.evaluate(rows)
-        self._layouts.eras.hide(self.table.values[rows], features)
+        self._layouts.eras.hide(self.table.values[rows, : self.table.plan.today], features)
         return features
 
     def _load(self, uids: Array, partitions: Array, names: list[bytes] | None) -> None:
