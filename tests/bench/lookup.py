@@ -1,6 +1,8 @@
 """How fast features are read over HTTP, beside Feast's own feature server on the same store in the same run.
 
-Servers, store and load generator are processes of their own and share the machine's cores.
+Servers, store and load generator are processes of their own and share the machine's cores. Both servers have one
+process. Ratios are of requests a second at 8 connections; `c1`: one connection alone; `c32`: 4,000 requests a second over
+32 connections, each timed from when it was due; `100`: 100 users a request.
 """
 
 from __future__ import annotations
@@ -68,11 +70,11 @@ def _figures(rounds: list[dict[str, Run]]) -> dict[str, Figure]:
         "p99_ms_c32": figure([r["c32"]["p99_ms"] for r in rounds], "ms"),
         "p999_ms_c32": figure([r["c32"]["p999_ms"] for r in rounds], "ms"),
         "rate_c32": figure([_rate(r["c32"]) for r in rounds], "1/s"),
-        "ratio_feast_100": figure([_rate(r["many"]) / _rate(r["their_many"]) for r in rounds], "x"),
-        "ratio_feast_100_c8": figure([_rate(r["many_c8"]) / _rate(r["their_many_c8"]) for r in rounds], "x"),
+        "ratio_feast_100": figure([_rate(r["many_c8"]) / _rate(r["their_many_c8"]) for r in rounds], "x"),
+        "ratio_feast_100_c1": figure([_rate(r["many"]) / _rate(r["their_many"]) for r in rounds], "x"),
         "p99_ms_100": figure([r["many"]["p99_ms"] for r in rounds], "ms"),
         "p999_ms_100": figure([r["many"]["p999_ms"] for r in rounds], "ms"),
-        "requests_per_s_100": figure([_rate(r["many"]) for r in rounds], "1/s"),
+        "requests_per_s_100": figure([_rate(r["many_c8"]) for r in rounds], "1/s"),
     }
 
 
@@ -80,7 +82,7 @@ def _theirs(rounds: list[dict[str, Run]]) -> dict[str, Figure]:
     return {
         "requests_per_s": figure([_rate(r["their_c8"]) for r in rounds], "1/s"),
         "p99_ms_c1": figure([r["their_c1"]["p99_ms"] for r in rounds], "ms"),
-        "requests_per_s_100": figure([_rate(r["their_many"]) for r in rounds], "1/s"),
+        "requests_per_s_100": figure([_rate(r["their_many_c8"]) for r in rounds], "1/s"),
         "p99_ms_100": figure([r["their_many"]["p99_ms"] for r in rounds], "ms"),
     }
 
