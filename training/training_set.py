@@ -13,7 +13,7 @@ import pyarrow.parquet
 from feature_repo.declare import Service
 from feature_repo.vocabulary import Vocabulary
 from flows.plan import Plan
-from training import backfill, labels, pushed
+from training import backfill, pushed
 from training.labels import Labels
 from training.past import NotReadable, Past, past
 from training.people import Array
@@ -62,7 +62,7 @@ def training_set(wanted: Wanted, asked: Labels) -> tuple[pa.Table, Array]:
 
 def from_past(of: Past, wanted: Wanted, asked: Labels, read: backfill.Read | None = None) -> Array:
     """What `read` (by default: every feature) finds in each row's person as of its instant: (n, columns)."""
-    person = of.find(names(wanted, asked))
+    person = of.find(names(of, wanted, asked))
     unknown = np.flatnonzero(person == of.stream.people)  # each stands for somebody else who never did anything
     person[unknown] += np.arange(len(unknown))
     everybody = msgspec.structs.replace(of.stream, people=of.stream.people + len(unknown))
@@ -72,10 +72,15 @@ def from_past(of: Past, wanted: Wanted, asked: Labels, read: backfill.Read | Non
     return backfill.worked(plan, everybody, person, asked.milliseconds, read)
 
 
-def names(wanted: Wanted, asked: Labels) -> pa.Array:
-    """The labels' users as the past names them: in a lake with their organisation."""
+def names(of: Past, wanted: Wanted, asked: Labels) -> pa.Array:
+    """The labels' users as the past names them: in a lake with their organisation. Raises NotReadable on a wrong one."""
     if not wanted.history.is_dir():
         return asked.users
+    there = {name.partition("/")[0] for name in of.names.to_pylist()}
+    if there and wanted.organisation not in there:
+        raise NotReadable(
+            f"{wanted.history}: expected an organisation among {', '.join(sorted(there))}; got {wanted.organisation!r}"
+        )
     return pc.binary_join_element_wise(wanted.organisation, asked.users, "/")
 
 
@@ -83,5 +88,5 @@ def write(table: pa.Table, path: Path) -> None:
     """Whole or not at all."""
     fresh = path.with_name(f".{path.name}.new")
     path.parent.mkdir(parents=True, exist_ok=True)
-    pyarrow.parquet.write_table(table, fresh, use_dictionary=[labels.USER], compression="zstd")
+    pyarrow.parquet.write_table(table, fresh, compression="lz4")
     fresh.replace(path)

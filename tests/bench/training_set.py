@@ -18,7 +18,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pyarrow as pa
-import pyarrow.parquet
 
 from feature_repo import training_sets
 from feature_repo.vocabulary import Vocabulary
@@ -35,6 +34,7 @@ from training.people import Array
 from training.records import DAY
 from training.simulate import History, simulate
 from training.training_set import Wanted, from_past
+from training.training_set import write as write_rows
 
 LABELS, PEOPLE, DAYS = 100_000, 50_000, 90
 ROWS = 4  # feature rows a person
@@ -110,7 +110,7 @@ def _materialise(home: Path, history: History) -> Path:
     schema = training_sets.schema(VIEW, V.join_key)
     made = [column.cast(field.type) for column, field in zip(columns, schema, strict=True)]
     path = home / "rows.parquet"
-    pyarrow.parquet.write_table(pa.table(made, schema=schema), path)
+    write_rows(pa.table(made, schema=schema), path)
     return path
 
 

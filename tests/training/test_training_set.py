@@ -16,6 +16,7 @@ from feature_repo import training_sets
 from feature_repo.vocabulary import Vocabulary
 from flows.plan import Plan
 from tests.live import ROOT
+from tests.training.made_lake import made_lake
 from training import labels, materialised
 from training.backfill import features, stream
 from training.feed import Feed, user
@@ -204,3 +205,11 @@ def test_rows_without_a_feature_are_refused(tmp_path: Path) -> None:
     path = rows_of(tmp_path / "rows.parquet", ("a", 1, 1, 1.0))
     with pytest.raises(NotReadable, match="y is missing"):
         materialised.lookup(path, "user_id", pa.array(["a"]), np.array([1]), ("y",), 1)
+
+
+def test_an_organisation_that_the_lake_has_not_is_named(tmp_path: Path) -> None:
+    """So that a wrong one is no set of defaults."""
+    lake = made_lake(tmp_path, {"at": 0, "user": "ann", "event": "document_access"})
+    wanted = Wanted(history=lake, vocabulary=VOCABULARY, organisation="acme")
+    with pytest.raises(NotReadable, match="among main; got 'acme'"):
+        training_set(wanted, asked(tmp_path / "in.parquet", ["ann"], [EPOCH]))
