@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import re
 import subprocess
 import sys
 import time
@@ -243,3 +244,28 @@ def _soon(condition: Any) -> None:
     while not condition():
         assert time.monotonic() < deadline, "it did not happen in time"
         time.sleep(0.02)
+
+
+def test_what_the_readme_says_of_them_runs(
+    ground: Ground, machine: Machine, settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its DuckDB query and its pandas lines, as they stand there, in the directory above a home."""
+    readme = (Path(__file__).parents[2] / "flows" / "README.md").read_text()
+    part = readme[readme.index("### Features as served") :]
+    query, code = (re.findall(rf"```{language}\n(.*?)```", part, re.DOTALL)[0] for language in ("sql", "python"))
+    engine = ground.engine()
+    for now in (START, START + DAY):
+        ground.post(event("u1", now, now), event("u2", now, now + 1))
+        made.drain(engine)
+    machine.flush()
+    (tmp_path / ".telltale").symlink_to(settings.home)
+    monkeypatch.chdir(tmp_path)
+    with duckdb.connect() as connection:
+        found = connection.execute(query).fetchall()
+    assert sorted(row[0] for row in found) == ["org/u1", "org/u1", "org/u2", "org/u2"]
+    names: dict[str, Any] = {}
+    exec(code, names)
+    latest = names["latest"].set_index("user")
+    assert {user: latest.loc[user, NAMES].to_dict() for user in ("u1", "u2")} == {
+        user: ground.features(user) for user in ("u1", "u2")
+    }
