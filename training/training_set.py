@@ -73,7 +73,7 @@ def from_past(of: Past, wanted: Wanted, asked: Labels, read: backfill.Read | Non
 
 
 def names(of: Past, wanted: Wanted, asked: Labels) -> pa.Array:
-    """The labels' users as the past names them: in a lake with their organisation. Raises NotReadable on a wrong one."""
+    """The labels' users as the past names them: in a lake with their organisation. Raises NotReadable."""
     if not wanted.history.is_dir():
         return asked.users
     there = {name.partition("/")[0] for name in of.names.to_pylist()}
