@@ -25,6 +25,7 @@ from flows.codebooks import Codebooks
 from flows.entry import Entry, Kind, events_in, unpack_raw
 from flows.eras import begun, code, loaded
 from flows.index import Seen
+from flows.lookups import Lookups
 from flows.partition import Partition
 from flows.people import People
 from flows.plan import LACKING, Plan
@@ -42,6 +43,7 @@ from onnx_models.session import Model
 _log = logging.getLogger(__name__)
 IDLE_MS = 5  # how long a read waits when there is nothing to do
 CONFLATE_MS = 500  # how long changes wait for more while the log runs ahead
+_NOBODY = np.zeros(0, np.uint64)
 BUSY_S = 0.002  # how long it waits for a write under way before it reads on
 
 
@@ -71,7 +73,9 @@ class Engine:
         if short := layouts.eras.short():
             _log.info("null for people known before, until `telltale backfill --load`: %s", ", ".join(short))
         self.reader = LogReader(self._connection(), self._position)
-        self._lookups = self._connection()
+        self._slices = self._connection()
+        self._lookups = Lookups(self._slices, self._connection())
+        self._held: list[Read] = []  # read, their people asked for, not yet counted
         self.people = People(self.plan, layouts, self._lookups, settings.cache_users)
         self.seen = Seen(settings.dedup_ids, settings.dedup_hours * 60)
         self._minutes = self._recall()
@@ -107,9 +111,23 @@ class Engine:
         if self.people.many():  # more would make the next write too large for the store to take quickly
             self.writer.ready(0.1)
             return []
-        if pending and not self.writer.ready(BUSY_S):
-            return self.reader.read(0)
-        return self.reader.read(0 if pending else IDLE_MS)
+        if self._held or (pending and not self.writer.ready(BUSY_S)):
+            return self._ahead(self.reader.read(0))
+        return self._ahead(self.reader.read(0 if pending else IDLE_MS))
+
+    def _ahead(self, reads: list[Read]) -> list[Read]:
+        """What to count now: all while the log keeps up, else what was read before.
+
+        The people of what is held are looked up meanwhile, since a store that is writing answers late.
+        """
+        held, self._held = self._held, []
+        if self.reader.caught_up:
+            self._lookups.collect()
+            return held + reads
+        self._held = reads
+        uids = [read.entry.uid for read in reads if read.entry is not None]
+        self._lookups.ask(self.people.absent(np.concatenate(uids)) if uids else _NOBODY)
+        return held
 
     # -- count
 
@@ -277,8 +295,8 @@ class Engine:
         first, last = entry.ts.tolist()
         slices = {minute % 1440 for minute in range(first, last + 1)}
         commands = [pack("SMEMBERS", keys.slice_of(read.partition, s)) for s in slices]
-        self._lookups.send(b"".join(commands))
-        members = [int(uid) for _ in commands for uid in self._lookups.read()]
+        self._slices.send(b"".join(commands))
+        members = [int(uid) for _ in commands for uid in self._slices.read()]
         self.clock_ms = max(self.clock_ms, read.ms)
         uids = np.array(members, np.int64).view(np.uint64)
         chunk = min(4096, self.settings.cache_users)
@@ -298,7 +316,7 @@ class Engine:
         """
         if self.people.room() >= len(uids):
             return
-        wanted = self.people.absent(uids)
+        wanted = len(self.people.absent(uids))
         if self.people.room() >= wanted:
             return
         self.writer.settle()

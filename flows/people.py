@@ -6,12 +6,11 @@ from collections.abc import Callable
 
 import numpy as np
 
-from feature_repo import keys
 from feature_repo.declare import Array
 from flows.eras import begun
+from flows.lookups import Lookups
 from flows.meters import Meters
 from flows.plan import Plan
-from flows.resp import Connection, pack
 from flows.state import Layouts
 from flows.windows import Table
 
@@ -27,7 +26,7 @@ class People:
     person who was identified; what comes is passed on. `new`: begun here and never written.
     """
 
-    def __init__(self, plan: Plan, layouts: Layouts, connection: Connection, capacity: int) -> None:
+    def __init__(self, plan: Plan, layouts: Layouts, lookups: Lookups, capacity: int) -> None:
         self.table = Table(plan, capacity)
         self.names: list[bytes] = [b""] * capacity
         self.partition = np.zeros(capacity, np.uint16)
@@ -40,7 +39,7 @@ class People:
         self.meters = Meters()
         self.evicted = 0
         self._layouts = layouts
-        self._connection = connection
+        self._lookups = lookups
         self._capacity = capacity
 
     def find(self, uids: Array, partitions: Array, name: Callable[[int], bytes]) -> Array:
@@ -68,9 +67,9 @@ class People:
     def room(self) -> int:
         return self._capacity - len(self.table)
 
-    def absent(self, uids: Array) -> int:
-        """How many distinct ones of these people are not here."""
-        return len(np.unique(uids[self.table.index.lookup(uids) < 0]))
+    def absent(self, uids: Array) -> Array:
+        """The distinct ones of these people who are not here, sorted."""
+        return np.unique(uids[self.table.index.lookup(uids) < 0])
 
     def many(self) -> bool:
         """Whether as many wait to be written as one write should hold."""
@@ -85,6 +84,7 @@ class People:
         if len(used) > count:
             used = used[np.argpartition(self.table.values[used, 0], count)[:count]]
         self.table.release(used)
+        self._lookups.forget()
         self.relay[used] = self.muted[used] = False
         self.evicted += len(used)
 
@@ -100,17 +100,12 @@ class People:
         return features
 
     def _load(self, uids: Array, partitions: Array, names: list[bytes] | None) -> None:
-        hot, cold = self._fetch(uids)
+        hot, cold = self._lookups.get(uids)
         there = np.array([h is not None and c is not None for h, c in zip(hot, cold, strict=True)], bool)
         self._restore(uids[there], partitions[there], [x for x in hot if x], [x for x in cold if x])
         if names is not None:
             new = np.flatnonzero(~there)
             self._begin(uids[new], partitions[new], [names[i] for i in new.tolist()])
-
-    def _fetch(self, uids: Array) -> tuple[list[bytes | None], list[bytes | None]]:
-        ids = [uid.tobytes() for uid in uids]
-        found = self._connection.call(pack("MGET", *(keys.HOT + i for i in ids), *(keys.COLD + i for i in ids)))
-        return found[: len(ids)], found[len(ids) :]
 
     def _restore(self, uids: Array, partitions: Array, hot: list[bytes], cold: list[bytes]) -> None:
         if len(uids):
