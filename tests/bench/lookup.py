@@ -1,8 +1,8 @@
 """How fast features are read over HTTP, beside Feast's own feature server on the same store in the same run.
 
-Servers, store and load generator are processes of their own and share the machine's cores. Both servers have one
-process. Ratios are of requests a second at 8 connections; `c1`: one connection alone; `c32`: 4,000 requests a second over
-32 connections, each timed from when it was due; `100`: 100 users a request.
+Servers (of one process each), store and load generator share the machine's cores. Ratios are of requests a second at
+8 connections; `c1`: one connection alone; `c32`: 4,000 requests a second over 32 connections, each timed from when it
+was due; `100`: 100 users a request.
 """
 
 from __future__ import annotations
