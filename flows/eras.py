@@ -121,7 +121,7 @@ class Eras:
         return any(slot not in each.counted.others for each in self.list[era:])
 
     def hide(self, rows: Array, features: Array) -> None:
-        """Make NaN, in place, what is not whole. rows int64 (n, at least plan.today), features float64 (n, features)."""
+        """Make NaN, in place, what is not whole. rows int64 (n, plan.today or more), features float64 (n, features)."""
         origin = rows[:, self.plan.origin]
         stale = np.flatnonzero((origin | 1) != loaded(self.today))
         if not len(stale):
