@@ -101,17 +101,17 @@ def test_other_entities_are_kept_for_the_lake(api: Live, log: Log) -> None:
 def test_a_persons_row_is_an_event_that_tells_traits(api: Live, log: Log) -> None:
     """Without an engine the answer comes after a second and says that the person is not scored yet."""
     began = time.monotonic()
-    answer = push(api, "user_finances_push", frame("user_id", ["told"], PERSON))
+    answer = push(api, "user_finances_push", frame("user_id", ["push-told"], PERSON))
     assert (answer.status, answer.body) == (202, b"")
     assert 1 <= time.monotonic() - began < 3
-    (event,) = log.events("told")
+    (event,) = log.events("push-told")
     told = {name: VOCABULARY.traits[VOCABULARY.trait_id[name]] for name in ("property_value", "mortgage_balance")}
     assert event.code == PUSHED
     assert event.traits == {
         VOCABULARY.trait_id["property_value"]: bits(told["property_value"], 410_000),
         VOCABULARY.trait_id["mortgage_balance"]: bits(told["mortgage_balance"], 1.5),
     }
-    assert served(log, "user_finances", "told") == (microseconds(NOW), {**PERSON, "home_value": 410_000.0})
+    assert served(log, "user_finances", "push-told") == (microseconds(NOW), {**PERSON, "home_value": 410_000.0})
 
 
 def test_a_write_that_is_not_worked_yet_is_200(api: Live) -> None:
@@ -122,10 +122,10 @@ def test_a_write_that_is_not_worked_yet_is_200(api: Live) -> None:
 
 def test_offline_is_for_the_lake_alone(api: Live, log: Log) -> None:
     """Nothing is served, and a person's traits are not told."""
-    answer = push(api, "user_finances_push", frame("user_id", ["off"], PERSON), to="offline")
+    answer = push(api, "user_finances_push", frame("user_id", ["push-off"], PERSON), to="offline")
     assert answer.status == 200
-    assert served(log, "user_finances", "off") == (0, {})
-    (event,) = log.events("off")
+    assert served(log, "user_finances", "push-off") == (0, {})
+    (event,) = log.events("push-off")
     assert (event.code, event.traits, event.json["to"]) == (SILENT, {}, "offline")
 
 
@@ -251,10 +251,10 @@ def test_too_much_is_refused(api: Live) -> None:
 
 def test_history_needs_a_store_of_the_logs_time(api: Live, past_api: Live, past_log: Log) -> None:
     """There it is marked, so that nothing fires."""
-    body = {"push_source_name": "user_finances_push", "df": frame("user_id", ["past"], PERSON, "2001-01-01")}
+    body = {"push_source_name": "user_finances_push", "df": frame("user_id", ["push-past"], PERSON, "2001-01-01")}
     assert api.post("/push", body, X_Telltale_History="1").status == 400
     assert past_api.post("/push", body, X_Telltale_History="1").status == 202
-    (event,) = past_log.events("past")
+    (event,) = past_log.events("push-past")
     assert event.history
 
 
