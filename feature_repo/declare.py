@@ -62,7 +62,7 @@ class Field(msgspec.Struct, frozen=True, kw_only=True):
     """One column of a view that outside data fills.
 
     `trait`: what is pushed here is told as this trait too, as if by `identify`, so that features made of the
-    trait move and the person is scored again.
+    trait move. A number tells a number, a text a text; a date cannot be told so.
     """
 
     name: str

@@ -187,6 +187,10 @@ FAULTS: dict[str, dict[str, Any]] = {
         "TRAITS": TRAITS,
         "VIEWS": (told("text", "age"),),
     },
+    "view crm: rank tells the trait since, which is a date, and is a text": {
+        "TRAITS": (Trait(name="since", description="since", kind="date"),),
+        "VIEWS": (told("text", "since"),),
+    },
     "view crm: rank tells the trait height, which is not declared": {"VIEWS": (told("number", "height"),)},
     "view crm: rank tells the trait age, but is no view of the user": {
         "TRAITS": TRAITS,
