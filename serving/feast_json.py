@@ -22,6 +22,7 @@ NULL = b"null"
 NEVER = b'"1970-01-01T00:00:00Z"'  # Feast's timestamp of what has none
 _DOUBLE = b")"  # tag of a double in a Value: 0x29
 _WIDTH = 9  # bytes of a Value that holds a double
+_NAN = struct.pack("<Bd", _DOUBLE[0], float("nan"))
 _encode = msgspec.json.Encoder().encode
 
 Stamp = tuple[int, bytes]  # microseconds since 1970, and as JSON
@@ -45,37 +46,59 @@ def answer(shape: Shape, echoed: Sequence[Sequence[Any]], rows: Sequence[Sequenc
 
 @lru_cache(128)
 def _rest_of_entities(count: int) -> bytes:
-    return _all_present([NEVER] * count)
-
-
-def _all_present(stamps: Sequence[bytes]) -> bytes:
-    """What stands in a result behind its values."""
-    return b"".join(
-        (b'"statuses":[', b",".join([PRESENT] * len(stamps)), b'],"event_timestamps":[', b",".join(stamps), b"]}")
-    )
+    return _rest([PRESENT] * count, b",".join([NEVER] * count))
 
 
 def _columns(part: Part, rows: Sequence[Row], now_us: int, *, together: bool) -> list[bytes]:
     """The results of a view's features. `together`: all of them may be one piece."""
     stamps = [_stamp(row[part.start]) for row in rows]
     oldest = now_us - part.ttl_us
-    if min(stamps)[0] >= oldest:
-        numbers = _doubles([row[part.start + 1 : part.stop] for row in rows], len(part.names))
-        if numbers is not None and (found := _present(numbers, len(part.names), stamps, together=together)):
-            return found
-    return _one_by_one(part, rows, stamps, oldest)
+    told = b",".join([stamp[1] for stamp in stamps])
+    filled = _filled(part, rows, [stamp[0] < oldest for stamp in stamps])
+    found = filled and _encoded(filled, len(part.names), told, together=together)
+    return found or _one_by_one(part, rows, stamps, oldest)
 
 
-def _doubles(rows: Sequence[Row], width: int) -> tuple[float, ...] | None:
-    """All values, if each is a double."""
-    try:
-        joined = b"".join([b"".join(row) for row in rows])  # type: ignore[arg-type]
-    except TypeError:  # a None
+class Filled(msgspec.Struct):
+    """Doubles of all rows one after another, with a NaN where there is nothing to tell.
+
+    `statuses`: of each row; `odd`: (row, its status) by column, where a cell differs from its row.
+    """
+
+    numbers: tuple[float, ...]
+    statuses: list[bytes]
+    odd: dict[int, list[tuple[int, bytes]]]
+
+
+def _filled(part: Part, rows: Sequence[Row], expired: Sequence[bool]) -> Filled | None:
+    """None where a value is no double."""
+    width, size = len(part.names), len(part.names) * _WIDTH
+    statuses, pieces, odd = [PRESENT] * len(rows), [], dict[int, list[tuple[int, bytes]]]()
+    for i, row in enumerate(rows):
+        stamp, values = row[part.start], row[part.start + 1 : part.stop]
+        if stamp is None or expired[i]:
+            if stamp is None and list(values).count(None) != width:
+                return None  # no writer of ours leaves the time out
+            statuses[i] = NOT_FOUND if stamp is None else EXPIRED
+            pieces.append(_NAN * width)
+            continue
+        try:
+            piece = b"".join(values)  # type: ignore[arg-type]  # a None: TypeError
+        except TypeError:
+            piece = b""
+        pieces.append(piece if len(piece) == size else _patched(values, i, odd))
+    joined = b"".join(pieces)
+    if len(joined) != size * len(rows) or joined[::_WIDTH] != _DOUBLE * (width * len(rows)):
         return None
-    count = len(rows) * width
-    if len(joined) != _WIDTH * count or joined[::_WIDTH] != _DOUBLE * count:
-        return None
-    return _unpacker(count)(joined)
+    return Filled(_unpacker(width * len(rows))(joined), statuses, odd)
+
+
+def _patched(values: Row, i: int, odd: dict[int, list[tuple[int, bytes]]]) -> bytes:
+    """A row with a NaN for each value that is missing or null, which `odd` is told."""
+    for column, value_ in enumerate(values):
+        if not value_:
+            odd.setdefault(column, []).append((i, NOT_FOUND if value_ is None else PRESENT))
+    return b"".join([value_ or _NAN for value_ in values])
 
 
 @lru_cache(64)
@@ -83,18 +106,33 @@ def _unpacker(count: int) -> Any:
     return struct.Struct("<" + "xd" * count).unpack
 
 
-def _present(numbers: tuple[float, ...], width: int, stamps: Sequence[Stamp], *, together: bool) -> list[bytes]:
-    """The results of doubles that all hold; none where one is not finite, which the encoder tells as null."""
-    rest = _all_present([stamp[1] for stamp in stamps])
-    told = [_encode(numbers)] if len(stamps) == 1 else [_encode(numbers[i::width]) for i in range(width)]
-    if any(b"n" in values for values in told):
+def _encoded(filled: Filled, width: int, told: bytes, *, together: bool) -> list[bytes]:
+    """The results; none where a NaN or infinity was stored: the encoder tells those as null too."""
+    count, odd = len(filled.statuses), filled.odd
+    blank = count - filled.statuses.count(PRESENT)
+    rest = _rest(filled.statuses, told)
+    if count == 1 and not odd and together:
+        values = _encode(filled.numbers)[1:-1]
+        if values.count(b"n") != blank * width:
+            return []
+        return [b"".join((b'{"values":[', values.replace(b",", b"]," + rest + b',{"values":['), b"],", rest))]
+    columns = [_encode(filled.numbers[i::width]) for i in range(width)]
+    if any(values.count(b"n") != blank + len(odd.get(i, ())) for i, values in enumerate(columns)):
         return []
-    if len(stamps) > 1:
-        return [b"".join((b'{"values":', values, b",", rest)) for values in told]
-    if together:
-        values = told[0][1:-1].replace(b",", b"]," + rest + b',{"values":[')
-        return [b"".join((b'{"values":[', values, b"],", rest))]
-    return [b'{"values":[%b],%b' % (value_, rest) for value_ in told[0][1:-1].split(b",")]
+    rests = {i: _rest(_differing(filled.statuses, cells), told) for i, cells in odd.items()}
+    return [b"".join((b'{"values":', values, b",", rests.get(i, rest))) for i, values in enumerate(columns)]
+
+
+def _differing(statuses: list[bytes], cells: list[tuple[int, bytes]]) -> list[bytes]:
+    found = statuses.copy()
+    for i, status in cells:
+        found[i] = status
+    return found
+
+
+def _rest(statuses: Sequence[bytes], stamps: bytes) -> bytes:
+    """What stands in a result behind its values."""
+    return b"".join((b'"statuses":[', b",".join(statuses), b'],"event_timestamps":[', stamps, b"]}"))
 
 
 def _one_by_one(part: Part, rows: Sequence[Row], stamps: Sequence[Stamp], oldest: int) -> list[bytes]:
