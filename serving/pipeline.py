@@ -30,10 +30,10 @@ class Waiting:
 
 
 class Pipeline(asyncio.Protocol):
-    """One connection, made anew by `ready` whenever it was lost."""
+    """One connection, made anew by `ready` whenever it was lost. `patience`: seconds for an answer."""
 
-    def __init__(self, settings: Settings) -> None:
-        self._settings = settings
+    def __init__(self, settings: Settings, patience: float = PATIENCE) -> None:
+        self._settings, self._patience = settings, patience
         self._dialling = asyncio.Lock()
         self._transport: asyncio.Transport | None = None
         self._waiting: deque[Waiting] = deque()
@@ -110,11 +110,11 @@ class Pipeline(asyncio.Protocol):
         self._loop = asyncio.get_running_loop()
         self._reader = hiredis.Reader(protocolError=Lost, replyError=Refused, notEnoughData=_NOTHING)
         try:
-            async with asyncio.timeout(PATIENCE):
+            async with asyncio.timeout(self._patience):
                 self._transport = await self._connect(at)
         except (OSError, TimeoutError) as error:
             raise Lost(f"no Redis or Valkey at {at}: {error}") from error
-        self._watch = self._loop.call_later(1.0, self._look)
+        self._watch = self._loop.call_later(self._patience / 10, self._look)
         if commands := login(at):
             await self._log_in(commands)
 
@@ -136,9 +136,9 @@ class Pipeline(asyncio.Protocol):
         """Gives up a store that does not answer."""
         if self._transport is None:
             return
-        if self._waiting and self._loop.time() - self._waiting[0].since > PATIENCE:
+        if self._waiting and self._loop.time() - self._waiting[0].since > self._patience:
             self._transport.abort()
-        self._watch = self._loop.call_later(1.0, self._look)
+        self._watch = self._loop.call_later(self._patience / 10, self._look)
 
 
 def refused(replies: list[Any]) -> Refused | None:
