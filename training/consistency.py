@@ -78,6 +78,7 @@ class Consistency:
         self._reader, self._plan, self._store = reader, plan, store
         self._horizon = dedup_hours * 60
         self._reach = _reach(plan.vocabulary)
+        self._loads = _loads(reader, store)
         self._removed = date.fromisoformat(removed_until).toordinal() - _EPOCH if removed_until else None
 
     def compare(self, sample: int, seed: int) -> Report:
@@ -102,7 +103,7 @@ class Consistency:
         takers = self._reader.sql(_USERS, values=[anonymous])["uid"].to_pylist() if anonymous else []
         everybody = {*wanted, *takers, *(identity(self._store, name.encode()) for name in anonymous)}
         rows = self._reader.sql(QUERY, values=[sorted(everybody)])
-        return people(rows, self._plan.vocabulary, self._store, self._horizon)
+        return people(rows, self._plan.vocabulary, self._store, self._horizon, restated=bool(self._loads))
 
     def _recomputed(self, served: pa.Table, known: dict[int, Person]) -> Iterator[tuple[int, Array]]:
         """(row of `served`, features) of each that can be computed."""
@@ -110,6 +111,8 @@ class Consistency:
         reads: dict[int, list[tuple[int, int, int]]] = {}
         columns = (served["uid"].to_pylist(), served["position"].to_pylist(), _ms(served))
         for i, (uid, position, now) in enumerate(zip(*columns, strict=True)):
+            if place(position.encode()) <= self._loads.get(uid % self._store.partitions, -1):
+                continue  # what a load brought was not there yet
             reads.setdefault(uid, []).append((place(position.encode()), now, i))
         for uid, mine in reads.items():
             person = known.get(uid, Person(np.zeros((5, 0), np.int64)))
@@ -233,3 +236,11 @@ def remember(client: redis.Redis, report: Report) -> None:
     """For /metrics."""
     found = {"at_seconds": time.time(), "rows": report.rows, "rows_differing": report.differ, "share": report.share}
     client.hset(keys.CONSISTENCY, mapping=found)
+
+
+def _loads(reader: LakeReader, store: Store) -> dict[int, int]:
+    """By partition where `telltale backfill --load` ran: the last entry that it read."""
+    if reader.client is None:
+        return {}
+    found = {p: reader.client.hvals(keys.loads(p)) for p in range(store.partitions)}
+    return {p: max(map(place, ids)) for p, ids in found.items() if ids}

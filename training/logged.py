@@ -18,6 +18,7 @@ from flows.state import identity
 from flows.store import Store
 from flows.windows import Table
 from training.people import Array
+from training.restated import Restated
 
 MINUTE = 60_000
 _NUMBER = 21  # bits of an entry id's second part
@@ -65,13 +66,25 @@ def ms_at(place: int) -> int:
 
 
 class Codes:
-    """The running vocabulary's numbers for what the lake names."""
+    """The running vocabulary's numbers for what the lake names.
 
-    def __init__(self, vocabulary: Vocabulary) -> None:
+    `restated`: also for events that were unknown when they came and are not now, as a load brings them.
+    """
+
+    def __init__(self, vocabulary: Vocabulary, *, restated: bool) -> None:
         self._vocabulary = vocabulary
+        self._restated = Restated(vocabulary) if restated else None
         self._known: dict[tuple[str | None, str | None, str | None], tuple[int, int]] = {}
 
-    def of(self, kind: str | None, event: str | None, tag: str | None) -> tuple[int, int]:
+    def event(self, row: dict[str, Any]) -> tuple[int, int]:
+        """(code, value in fixed point) of a row that is no join."""
+        if self._restated and row["type"] == "track" and row["event"] is None and row["raw"]:
+            code, value = self._restated.events([row["raw"]])[:, 0].tolist()
+            return code, value
+        code, scale = self._of(row["type"], row["event"], row["tag"])
+        return code, round((row["value"] or 0.0) * scale)
+
+    def _of(self, kind: str | None, event: str | None, tag: str | None) -> tuple[int, int]:
         """(code, scale of its value) of a row's type, event and tag."""
         key = (kind, event, tag)
         if key not in self._known:
@@ -106,16 +119,17 @@ QUERY = """
     messages AS (SELECT DISTINCT "partition", mid FROM rows WHERE mid <> 0 AND uid IN (SELECT uid FROM wanted))
     SELECT "partition", uid, mid, epoch_ms(ts) AS ts, epoch_ms(logged_at) AS now,
         (epoch_ms(logged_at) << 21) | CAST(split_part(entry_id, '-', 2) AS BIGINT) AS place,
-        type, event, tag, value, joined, state, CASE WHEN type IN ('identify', 'push') THEN raw END AS raw
+        type, event, tag, value, joined, state,
+        CASE WHEN type IN ('identify', 'push') OR event IS NULL THEN raw END AS raw
     FROM rows WHERE uid IN (SELECT uid FROM wanted)
         OR ("partition", mid) IN (SELECT ("partition", mid) FROM messages)
     ORDER BY "partition", place, "index"
 """
 
 
-def people(rows: pa.Table, vocabulary: Vocabulary, store: Store, horizon: int) -> dict[int, Person]:
+def people(rows: pa.Table, vocabulary: Vocabulary, store: Store, horizon: int, *, restated: bool) -> dict[int, Person]:
     """By identity, whoever the rows of QUERY tell of. `horizon`: minutes for which a message counts once."""
-    codes, found = Codes(vocabulary), dict[int, Person]()
+    codes, found = Codes(vocabulary, restated=restated), dict[int, Person]()
     events: dict[int, list[tuple[int, int, int, int, int]]] = {}
     fresh = _first(rows, horizon)
     for i, row in enumerate(rows.to_pylist()):
@@ -128,9 +142,8 @@ def people(rows: pa.Table, vocabulary: Vocabulary, store: Store, horizon: int) -
         elif row["type"] == "join":
             person.joined = at if person.joined is None else person.joined
         elif fresh[i]:
-            code, scale = codes.of(row["type"], row["event"], row["tag"])
-            if row["event"] is not None and code != UNKNOWN:
-                value = round((row["value"] or 0.0) * scale)
+            code, value = codes.event(row)
+            if code not in {UNKNOWN, SILENT, PUSHED}:
                 events.setdefault(uid, []).append((at, code, value, row["ts"], row["now"]))
             told = codes.traits(row["type"], row["raw"])
             person.told += [(at, trait, bit, min(row["ts"], row["now"])) for trait, bit in told]

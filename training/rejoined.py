@@ -19,6 +19,7 @@ from flows.plan import Plan
 from flows.state import Layouts, identity
 from flows.windows import Table
 from training.logged import QUERY, Person, apply, entry_at, people, place
+from training.people import Array
 from training.relogged import Entry
 
 _END = 1 << 62
@@ -89,25 +90,26 @@ class Rejoined:
 
     def rest(self) -> Iterator[Absorption]:
         """What had been counted, or had come, and was not passed on by the end of the lake."""
-        later = self._later()
+        later, nobody = self._later(), self._counted(None, -1, _END)
+        last = {f.partition: f.last for f in files.everything(self._reader.lake)}  # in order, so the last one stands
         names = [name for name in self._users if self._uid(name) in later]
         for low in range(0, len(names), CHUNK):
             known = self._people(set(names[low : low + CHUNK]))
             for name in names[low : low + CHUNK]:
-                yield from self._passed(name, known.get(self._uid(name)))
+                content = self._counted(known.get(self._uid(name)), self._until.get(name, -1), _END)
+                if self._numbers(content)[self._plan.today :].any() or content.cold != nobody.cold:
+                    yield self._absorption(name, content, last[self._uid(name) % self._store.partitions])
 
-    def _passed(self, name: str, person: Person | None) -> Iterator[Absorption]:
-        content = self._counted(person, self._until.get(name, -1), _END)
-        numbers = np.frombuffer(content.hot, np.int64, offset=len(self._layouts.head))
-        if not (numbers[self._plan.today : self._plan.hot].any() or content.cold):
-            return
+    def _absorption(self, name: str, content: Content, last: Id) -> Absorption:
         user = self._users[name]
         uid, draft = identity(self._store, user), Draft()
         draft.joins.append((draft.add(uid, user, 0, 0), name.encode()))
-        last = max(f.last for f in files.everything(self._reader.lake, self._uid(name) % self._store.partitions))
         e = draft.encode(0, history=True, kind=Kind.ABSORB)
         kept = msgspec.structs.replace(content, position="{}-{}".format(*last))
-        yield Absorption(uid % self._store.partitions, int(numbers[0]), e, kept)
+        return Absorption(uid % self._store.partitions, int(self._numbers(content)[0]), e, kept)
+
+    def _numbers(self, content: Content) -> Array:
+        return np.frombuffer(content.hot, np.int64, offset=len(self._layouts.head))
 
     def _counted(self, person: Person | None, after: int, until: int) -> Content:
         table = Table(self._plan, 1)
@@ -136,7 +138,7 @@ class Rejoined:
         if not names:
             return {}
         rows = self._reader.sql(QUERY, values=[sorted(map(self._uid, names))])
-        return people(rows, self._vocabulary, self._store, self._horizon)
+        return people(rows, self._vocabulary, self._store, self._horizon, restated=True)
 
     def _uid(self, name: str) -> int:
         return identity(self._store, name.encode())

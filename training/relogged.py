@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+import pyarrow as pa
 import pyarrow.parquet as pq
 
 from feature_repo.vocabulary import SILENT, UNKNOWN, Vocabulary
@@ -71,16 +72,26 @@ def _rows(file: files.File) -> Iterator[dict[str, Any]]:
     with pq.ParquetFile(file.path) as opened:
         there = [name for name in COLUMNS if name in opened.schema_arrow.names]  # older files have no state
         for batch in opened.iter_batches(ROWS, columns=there):
-            at = batch.schema.get_field_index("ts")
-            ms = batch.column(at).cast("int64")
-            yield from batch.set_column(at, "ts", ms).to_pylist()
+            columns = map(_listed, batch.columns)
+            yield from (dict(zip(there, values, strict=True)) for values in zip(*columns, strict=True))
+
+
+def _listed(column: pa.Array) -> list[Any]:
+    """Much quicker than `to_pylist` alone; times as milliseconds."""
+    if pa.types.is_dictionary(column.type):
+        column = column.dictionary_decode()
+    if pa.types.is_timestamp(column.type):
+        column = column.cast(pa.int64())
+    if column.null_count or not pa.types.is_integer(column.type):
+        return list(column.to_pylist())
+    return list(column.to_numpy().tolist())
 
 
 class _Made:
     """Under the running vocabulary's numbers."""
 
     def __init__(self, vocabulary: Vocabulary) -> None:
-        self._vocabulary, self._codes = vocabulary, Codes(vocabulary)
+        self._vocabulary, self._codes = vocabulary, Codes(vocabulary, restated=True)
 
     def entry(self, partition: int, id_: Id, rows: list[dict[str, Any]]) -> Entry:
         if rows[0]["type"] == "absorb":
@@ -99,12 +110,12 @@ class _Made:
         if row["type"] == "join":
             made.draft.joins.append((made.draft.add(row["uid"], _name(row), 0, row["ts"]), row["joined"].encode()))
             return
-        code, scale = self._codes.of(row["type"], row["event"], row["tag"])
+        code, value = self._codes.event(row)
         if row["type"] == "push":
             code = self._push(made, row, code)
         if code == UNKNOWN and row["name"]:
             made.unknown.append(row["name"])
-        value, raw = round((row["value"] or 0.0) * scale), row["raw"].encode()
+        raw = row["raw"].encode()
         at = made.draft.add(row["uid"], _name(row), row["mid"], row["ts"], code, value, raw)
         told = self._codes.traits(row["type"], row["raw"])
         made.draft.traits += [(at, trait, bits) for trait, bits in told]

@@ -20,6 +20,7 @@ from feature_repo.settings import Settings
 from feature_repo.vocabulary import Vocabulary
 from flows.engine import Engine
 from flows.lake import Lake
+from flows.lake_read import LakeReader
 from flows.plan import Plan
 from flows.store import create
 from tests.flows import streams_made as made
@@ -41,6 +42,7 @@ from tests.training.eras_made import (
     random_calls,
 )
 from training.backfill import features
+from training.consistency import Consistency
 from training.load import Load, Loaded
 from training.past import NotReadable, read
 
@@ -270,6 +272,23 @@ def test_training_rows_have_what_was_brought(stand: Stand) -> None:
     offline = features(Plan(MORE), of, person, at)
     assert offline.tolist() == [list(stand.found(user)[0].values()) for user in ("u1", "u2")]
     assert offline[1, MORE.feature_index["tours_30d"]] == 1
+
+
+def test_what_was_brought_is_consistent(stand: Stand) -> None:
+    """What is served after a load is what the lake's events make, unknown ones of before included."""
+    stand.settings = msgspec.structs.replace(stand.settings, lake_features=1.0)
+    stand.turn(OLD)
+    stand.post(call(1, "tour", START), call(2, "view", START), call(3, "tour", START, "u2"))
+    stand.drain()
+    stand.turn(MORE)
+    stand.post(call(4, "view", START + DAY))
+    stand.load()
+    stand.post(call(5, "view", START + 2 * DAY), call(6, "view", START + 2 * DAY, "u2"))
+    stand.drain()
+    reader = LakeReader(stand.settings.lake, MORE, stand.store, stand.client)
+    report = Consistency(reader, Plan(MORE), stand.store, 24).compare(100, 1)
+    assert (report.differ, report.examples) == (0, [])
+    assert report.rows > 2
 
 
 def test_the_command_loads(stand: Stand, tmp_path: Path) -> None:
