@@ -33,7 +33,7 @@ from flows.progress import Dead, Progress
 from flows.resp import Connection, StoreError, pack
 from flows.scoring import Evaluated, Scorer
 from flows.served import Served
-from flows.state import Layouts
+from flows.state import Layouts, is_later
 from flows.store import Store
 from flows.streams import LogReader, Read
 from flows.transaction import Transactions, Written
@@ -247,10 +247,10 @@ class Engine:
     def _joins(self, batch: Batch, row_of: Array) -> None:
         for start, entry in zip(batch.starts.tolist(), batch.entries, strict=True):
             for k, i in enumerate(entry.join_at.tolist()):
-                row = int(row_of[start + i])
-                if row >= 0:
+                row, at = int(row_of[start + i]), int(min(batch.ts[start + i], batch.now[start + i]))
+                if row >= 0 and is_later(self.people.names[row], at):
                     anonymous = self.people.names[row].partition(b"\0")[0]
-                    self.people.names[row] = anonymous + b"\0" + entry.join(k)
+                    self.people.names[row] = b"\0".join((anonymous, entry.join(k), b"%d" % at))
                     self.people.relay[row] = self.people.table.cold_changed[row] = True
 
     def _absorb(self, read: Read, entry: Entry) -> None:

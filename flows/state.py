@@ -1,7 +1,8 @@
 """A person's state as it stands in Redis beside the features: read back under any layout that the store knows.
 
 Hot value: `_HEAD`, then the row's hot part as int64. Cold value: `_HEAD`, length of the name (uint16), the
-name (`organisation/user`, and for an anonymous person who was identified a NUL and who it was), closed tiles.
+name (`organisation/user`, and for an anonymous person who was identified a NUL, who it was, a NUL and when that was
+said, ms), closed tiles.
 """
 
 from __future__ import annotations
@@ -136,6 +137,12 @@ class UserState(msgspec.Struct, frozen=True):
     joined: str | None
 
 
+def is_later(name: bytes, at: int) -> bool:
+    """Whether who a person is, as said at `at` (ms), is no older than what their name in the cold value says."""
+    said = name.split(b"\0")[2:]
+    return not said or at >= int(said[0])
+
+
 def key(prefix: bytes, uid: int) -> bytes:
     return prefix + uid.to_bytes(8, "little")
 
@@ -153,7 +160,7 @@ def read_user(client: redis.Redis, store: Store, plan: Plan, name: str) -> UserS
         return None
     layouts = Layouts(plan, client)
     rows, names, closed = layouts.read([hot], [cold])
-    known, _, joined = names[0].decode().partition("\0")
+    known, joined, _ = (*names[0].decode().split("\0"), "", "")[:3]
     if known != name:
         return None
     table = Table(plan, 1)

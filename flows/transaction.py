@@ -85,7 +85,7 @@ class Transactions:
             if not (values[plan.today : plan.hot].any() or closed or change):
                 continue
             origin, values[plan.origin] = values[plan.origin] + change, change
-            anonymous, _, user = people.names[row].partition(b"\0")
+            anonymous, user, *_ = people.names[row].split(b"\0")
             partition, entry = self._absorption(anonymous, user, bool(people.muted[row]))
             hot = self._layouts.head + values[: plan.hot].tobytes()
             cold = self._layouts.cold(user, closed)

@@ -57,11 +57,13 @@ def post(
     return [msgspec.structs.replace(event, now=now) for event in events]
 
 
-def join(client: redis.Redis, store: Store, vocabulary: Vocabulary, anonymous: str, user: str, now: int) -> None:
-    """The anonymous person turns out to be the user, as the door says it beside an identify call."""
+def join(
+    client: redis.Redis, store: Store, vocabulary: Vocabulary, anonymous: str, user: str, now: int, *, said: int = 0
+) -> None:
+    """The anonymous person turns out to be the user, as the door says it beside an identify call made at `said`."""
     name, draft = f"org/{anonymous}".encode(), Draft()
     uid = identity(store, name)
-    draft.joins.append((draft.add(uid, name, 0, now), f"org/{user}".encode()))
+    draft.joins.append((draft.add(uid, name, 0, said or now), f"org/{user}".encode()))
     fields: Any = {"e": draft.encode(vocabulary.fingerprint), "r": draft.encode_raw()}
     client.xadd(keys.log(uid % store.partitions), fields, id=f"{now}-*")
 

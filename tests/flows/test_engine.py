@@ -222,6 +222,23 @@ def test_anonymous_history_joins_the_user(ground: Ground, seed: int) -> None:
     assert state.joined == "org/u1"
 
 
+def test_an_older_identify_that_comes_again_changes_nobody(ground: Ground) -> None:
+    """Who an anonymous person is stays as said last, also when what was said before is sent again."""
+    engine = ground.engine()
+    for n, (user, said) in enumerate([("old", START), ("new", START + 5), ("old", START)]):
+        made.join(ground.client, ground.store, VOCABULARY, "anon:a", user, START + 10 + n, said=said)
+    made.drain(engine)
+    engine.people.evict(16)
+    made.join(ground.client, ground.store, VOCABULARY, "anon:a", "old", START + 14, said=START + 1)
+    ground.post(event("anon:a", START + 20, 1))
+    made.drain(engine)
+    made.drain(engine)
+    assert (ground.features("new")["doc_access_count_30d"], ground.features("old")["doc_access_count_30d"]) == (1, None)
+    state = read_user(ground.client, ground.store, PLAN, "org/anon:a")
+    assert state is not None
+    assert state.joined == "org/new"
+
+
 def test_state_tells_the_same_as_the_features(ground: Ground) -> None:
     """A person read back from state has the features that stand in Redis, and signals as sure as the oracle's."""
     rng = np.random.default_rng(1)
