@@ -6,9 +6,10 @@ that the lake kept as served.
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -20,8 +21,20 @@ from feature_repo.vocabulary import COLUMNS
 from training.past import NotReadable
 from training.people import Array
 
-THREADS = 2
-TOGETHER = 8  # columns read at once by a thread
+AHEAD = 4  # parts that are read at once
+PART = 1 << 22  # rows: a column whole, in most files
+TOGETHER = 8  # columns of a part
+
+
+class Chosen(msgspec.Struct, frozen=True):
+    """Index of the row that answers each question (-1: none), and whether it does: (n,)."""
+
+    row: Array
+    fresh: Array
+
+    @property
+    def valid(self) -> pa.Buffer:
+        return pa.py_buffer(np.packbits(self.fresh, bitorder="little"))
 
 
 def lookup(rows: Path, join_key: str, users: pa.Array, at: Array, columns: tuple[str, ...], ttl_days: int) -> pa.Table:
@@ -31,14 +44,16 @@ def lookup(rows: Path, join_key: str, users: pa.Array, at: Array, columns: tuple
     (n,). Of two rows of one instant the one written later counts. Raises NotReadable.
     """
     source = _source(rows, (join_key, training_sets.EVENT_TIMESTAMP, *columns))
-    found = source.to_table(columns=[name for name in (join_key, *COLUMNS) if name in source.schema.names])
-    asked = users.dictionary_encode()
-    whose, who = _whose(found[join_key], asked.dictionary), np.asarray(asked.indices, np.int64)
-    moment = _moments(found, training_sets.EVENT_TIMESTAMP)
-    written = _moments(found, training_sets.CREATED) if training_sets.CREATED in found.column_names else moment
-    row = _latest(_keys(whose, moment, who, at), written, whose, who)
-    fresh = (row >= 0) & (at - np.append(moment, 0)[row] <= ttl_days * DAY * 1000)
-    return _taken(source, columns, row, fresh)
+    chosen: Future[Chosen] = Future()
+    with ThreadPoolExecutor(AHEAD) as pool:  # columns are read while the rows are still being chosen
+        parts = [columns[i : i + TOGETHER] for i in range(0, len(columns), TOGETHER)]
+        taken = [pool.submit(_taken, source, part, chosen) for part in parts]
+        try:
+            chosen.set_result(_chosen(source, join_key, users, at, ttl_days))
+        except BaseException as error:
+            chosen.set_exception(error)  # or they would wait for ever
+            raise
+        return pa.table([column for part in taken for column in part.result()], names=list(columns))
 
 
 def _source(rows: Path, needed: tuple[str, ...]) -> pyarrow.dataset.Dataset:
@@ -52,12 +67,22 @@ def _source(rows: Path, needed: tuple[str, ...]) -> pyarrow.dataset.Dataset:
     return source
 
 
-def _whose(keys: pa.ChunkedArray, people: pa.Array) -> Array:
-    """Each row's person among those asked for; -1 = somebody else."""
+def _chosen(source: pyarrow.dataset.Dataset, join_key: str, users: pa.Array, at: Array, ttl_days: int) -> Chosen:
+    found = source.to_table(columns=[name for name in (join_key, *COLUMNS) if name in source.schema.names])
+    whose, who = _numbered(found[join_key], users)
+    moment = _moments(found, training_sets.EVENT_TIMESTAMP)
+    written = _moments(found, training_sets.CREATED) if training_sets.CREATED in found.column_names else moment
+    row = _latest(_keys(whose, moment, who, at), written, whose, who)
+    return Chosen(row, (row >= 0) & (at - np.append(moment, 0)[row] <= ttl_days * DAY * 1000))
+
+
+def _numbered(keys: pa.ChunkedArray, users: pa.Array) -> tuple[Array, Array]:
+    """Each row's person, and each question's: numbers that agree."""
     coded = keys.unify_dictionaries().combine_chunks()
     coded = coded if pa.types.is_dictionary(coded.type) else coded.dictionary_encode()
-    number = np.asarray(pc.fill_null(pc.index_in(coded.dictionary, value_set=people), -1), np.int64)
-    return np.append(number, -1)[np.asarray(pc.fill_null(coded.indices, -1))]
+    there = coded.dictionary.cast(pa.string())
+    both = pa.concat_arrays([there, users]).dictionary_encode().indices  # those of the rows come first, as they stand
+    return np.asarray(pc.fill_null(coded.indices, -1), np.int64), np.asarray(both, np.int64)[len(there) :]
 
 
 def _moments(found: pa.Table, column: str) -> Array:
@@ -70,7 +95,7 @@ def _keys(whose: Array, moment: Array, who: Array, at: Array) -> tuple[Array, Ar
     both = np.concatenate((moment, at))
     first = int(both.min()) if len(both) else 0
     span = int(both.max(initial=0)) - first + 1
-    if (int(who.max(initial=0)) + 2) * span < 1 << 62:
+    if (int(max(who.max(initial=0), whose.max(initial=0))) + 2) * span < 1 << 62:
         return whose * span + (moment - first), who * span + (at - first)
     _, rank = np.unique(both, return_inverse=True)  # a moment's rank stands for it
     return (whose << 32) | rank[: len(moment)], (who << 32) | rank[len(moment) :]
@@ -93,23 +118,16 @@ def _latest(keys: tuple[Array, Array], written: Array, whose: Array, who: Array)
     return np.where((place >= 0) & (whose[row] == who), row, -1)
 
 
-def _taken(source: pyarrow.dataset.Dataset, columns: tuple[str, ...], row: Array, fresh: Array) -> pa.Table:
-    """These rows, null where not `fresh`: some columns after the others, each gathered while it is in the cache."""
-    valid = pa.py_buffer(np.packbits(fresh, bitorder="little"))
-    chosen = np.where(fresh, row, 0)
-    missing = pa.array(row, mask=~fresh)
+def _taken(source: pyarrow.dataset.Dataset, names: tuple[str, ...], chosen: Future[Chosen]) -> list[pa.Array]:
+    """These columns of the rows that were chosen."""
+    found = source.to_table(columns=list(names), use_threads=False, batch_size=PART)
+    of = chosen.result()
+    return [_gathered(column, of) for column in found.columns]
 
-    def read(names: tuple[str, ...]) -> list[pa.Array]:
-        found = source.to_table(columns=list(names), use_threads=False)
-        return [one(found.column(i)) for i in range(len(names))]
 
-    def one(column: pa.ChunkedArray) -> pa.Array:
-        if column.type != pa.float64() or column.null_count or not len(column):
-            return column.take(missing)
-        parts = [np.asarray(part) for part in column.chunks]
-        whole = parts[0] if len(parts) == 1 else np.concatenate(parts)
-        return pa.Array.from_buffers(column.type, len(row), [valid, pa.py_buffer(np.take(whole, chosen, mode="clip"))])
-
-    with ThreadPoolExecutor(THREADS) as pool:
-        groups = pool.map(read, (columns[i : i + TOGETHER] for i in range(0, len(columns), TOGETHER)))
-        return pa.table([column for group in groups for column in group], names=list(columns))
+def _gathered(column: pa.ChunkedArray, of: Chosen) -> pa.Array:
+    if column.type != pa.float64() or column.null_count or not len(column):
+        return column.take(pa.array(of.row, mask=~of.fresh))
+    parts = [np.asarray(part) for part in column.chunks]
+    values = np.take(parts[0] if len(parts) == 1 else np.concatenate(parts), of.row, mode="clip")
+    return pa.Array.from_buffers(column.type, len(of.row), [of.valid, pa.py_buffer(values)])
