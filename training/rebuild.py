@@ -7,7 +7,6 @@ history. Killed half-way it goes on where it was: how far it came stands in Redi
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from itertools import islice
 from typing import Any
 
 import msgspec
@@ -34,7 +33,7 @@ from onnx_models.session import Model
 from training.rejoined import Rejoined
 from training.relogged import Entry, entries
 
-PIECE = 500  # entries appended at once
+PIECE = 10_000  # events appended at once, and then written
 DAY_MINUTES = 1440
 EVENTS, PASSED = b"events", b"passed"  # what is done next: the log; time and episodes
 Step = Callable[[int], None]  # told how many rows more are done
@@ -185,9 +184,14 @@ class Rebuild:
 
 
 def _pieces(found: Iterable[Entry]) -> Iterator[list[Entry]]:
-    these = iter(found)
-    while piece := list(islice(these, PIECE)):
-        yield piece
+    piece, events = list[Entry](), 0
+    for entry in found:
+        piece.append(entry)
+        events += len(entry.draft)
+        if events >= PIECE:
+            yield piece
+            piece, events = [], 0
+    yield piece
 
 
 def _spelled(entry: Id) -> str:
