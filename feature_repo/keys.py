@@ -41,6 +41,11 @@ def position(partition: int) -> str:
     return f"tt:{{{partition}}}:position"
 
 
+def redo(partition: int) -> str:
+    """Bytes: all that a large flush under way writes, so that the next owner can finish it."""
+    return f"tt:{{{partition}}}:redo"
+
+
 def lake_position(partition: int) -> str:
     """Id of the last entry that the lake contains."""
     return f"tt:{{{partition}}}:lake"

@@ -36,8 +36,8 @@ from flows.served import Served
 from flows.state import Layouts, is_later
 from flows.store import Store
 from flows.streams import LogReader, Read
-from flows.transaction import Transactions, Written
-from flows.writer import Commands, Job, Writer
+from flows.transaction import Flush, Transactions
+from flows.writer import Job, Writer
 from onnx_models.session import Model
 
 _log = logging.getLogger(__name__)
@@ -384,24 +384,21 @@ class Engine:
     def write(self, evaluated: Evaluated) -> None:
         """Hand each partition's transaction to the writer."""
         with self._stage("build", self.people.partition[evaluated.rows]):
-            commands, written = self._transactions.build(evaluated, self._minutes)
-            jobs = [self._job(p, commands[p.partition], written.get(p.partition)) for p in evaluated.progress]
-            self.writer.submit(jobs)
+            flushes = self._transactions.build(evaluated, self._minutes)
+            self.writer.submit([self._job(progress, flushes[progress.partition]) for progress in evaluated.progress])
             self.written_users += len(evaluated.rows)
 
-    def _job(self, progress: Progress, commands: Commands, written: Written | None) -> Job:
+    def _job(self, progress: Progress, flush: Flush) -> Job:
         partition = self.partitions[progress.partition]
 
-        def done(replies: list[Any]) -> None:
+        def done(replies: list[list[Any]]) -> None:
             partition.position = progress.position
-            if written:
-                self._check_fields(progress.partition, written, replies)
+            self._check_fields(progress.partition, flush.incomplete(replies))
 
-        return Job(partition, commands, done)
+        return Job(partition, flush.people, flush.rest, flush.copied, self._transactions.defaults_key, done)
 
-    def _check_fields(self, partition: int, written: Written, replies: list[Any]) -> None:
+    def _check_fields(self, partition: int, lost: Array) -> None:
         """A hash that is not whole was expired, deleted or somebody else's: write it whole next time."""
-        lost = written.incomplete(replies)
         if len(lost):
             self.people.written[lost] = np.nan
             self.people.dirty[lost] = True

@@ -14,6 +14,7 @@ import msgspec
 import redis
 
 from feature_repo import keys
+from flows import redo
 from flows.resp import Connection, StoreError, pack
 
 LEASE_MS = 5_000
@@ -40,12 +41,18 @@ class Partition:
         self._client = client
         self.connection = connection
         self.epoch = _take(client, number, owner)
-        position = client.get(keys.position(number))
-        self.position: bytes = position or b"0-0"
-        check_log(client, number, self.position)
         for command in self._arm():
             connection.send(command)
         self._armed()
+        self._finish_flush()
+        self.position: bytes = client.get(keys.position(number)) or b"0-0"
+        check_log(client, number, self.position)
+
+    def _finish_flush(self) -> None:
+        """What an earlier owner wrote down and did not bring to its end."""
+        left = self._client.get(keys.redo(self.number))
+        if left:
+            self.send(*redo.completed(redo.decode(left), self._client))()
 
     def _arm(self) -> tuple[bytes, bytes]:
         key = keys.epoch(self.number)

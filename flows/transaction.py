@@ -1,4 +1,4 @@
-"""Everything that one flush writes, as one transaction a partition."""
+"""Everything that one flush writes, by partition."""
 
 from __future__ import annotations
 
@@ -20,9 +20,11 @@ from flows.store import Store
 from flows.streams import append
 from flows.writer import Commands, FeatureBytes, hot_states, mset
 
+TOGETHER = 256  # people of one transaction: more at once fall out of the store's caches
+
 
 class Written(msgspec.Struct):
-    """Where one partition's feature commands stand among its replies, whose they are, and whether whole before.
+    """Where the feature commands stand among a transaction's replies, whose they are, and whether whole before.
 
     Those of `copied` begin as copies of the defaults; their commands stand just before.
     """
@@ -40,6 +42,21 @@ class Written(msgspec.Struct):
         return np.concatenate((self.copied[~there], self.rows[gained & self.known]))
 
 
+class Flush:
+    """One partition's part of a flush: transactions of some people each, and the rest, which must be done once."""
+
+    def __init__(self) -> None:
+        self.people: list[Commands] = []
+        self.written: list[Written] = []
+        self.rest = Commands()
+        self.copied: list[bytes] = []
+
+    def incomplete(self, replies: list[list[Any]]) -> Array:
+        """Rows whose hash is not whole, by the replies to each transaction."""
+        found = [written.incomplete(each) for written, each in zip(self.written, replies, strict=False)]
+        return np.concatenate(found) if found else np.zeros(0, np.int64)
+
+
 class Transactions:
     """Builds the commands of a flush from the table."""
 
@@ -53,26 +70,29 @@ class Transactions:
         self._horizon = dedup_minutes
         self.passes_on = True  # not while a log is filled again: what was passed on is in it
 
+    @property
+    def defaults_key(self) -> str:
+        """The hash of which somebody new begins as a copy."""
+        return self._feature_bytes.defaults_key
+
     def defaults(self) -> list[bytes | str]:
         """A command to run before the first transaction: the features that somebody new begins with."""
         return self._feature_bytes.defaults()
 
-    def build(
-        self, evaluated: Evaluated, minutes: dict[int, deque[int]]
-    ) -> tuple[dict[int, Commands], dict[int, Written]]:
-        """(commands, where the features stand in them) by partition; `minutes`: those that have a `seen` key."""
-        commands = {progress.partition: Commands() for progress in evaluated.progress}
-        self._pass_on(evaluated, commands)
-        self._states(evaluated.rows, commands)
-        written = self._features(evaluated, commands)
-        self._serve(evaluated, commands)
-        self._slices(commands)
+    def build(self, evaluated: Evaluated, minutes: dict[int, deque[int]]) -> dict[int, Flush]:
+        """What to write, by partition; `minutes`: those that have a `seen` key."""
+        flushes = {progress.partition: Flush() for progress in evaluated.progress}
+        rest = {p: flush.rest for p, flush in flushes.items()}
+        self._pass_on(evaluated, rest)
+        self._people_of(evaluated, flushes)
+        self._serve(evaluated, rest)
+        self._slices(rest)
         for progress in evaluated.progress:
-            into = commands[progress.partition]
+            into = rest[progress.partition]
             for alert in evaluated.alerts.get(progress.partition, ()):
                 into.add("XADD", keys.ALERTS, "*", "a", alert)
             progress.commands(into, minutes[progress.partition], self._horizon)
-        return commands, written
+        return flushes
 
     def _pass_on(self, evaluated: Evaluated, commands: dict[int, Commands]) -> None:
         """What an identified anonymous person has gathered goes to the user's partition."""
@@ -105,22 +125,42 @@ class Transactions:
         draft.joins.append((draft.add(uid, user, 0, 0), anonymous))  # for the lake: whose history it was
         return uid % self._store.partitions, draft.encode(0, history=muted, kind=Kind.ABSORB)
 
-    def _states(self, rows: Array, commands: dict[int, Commands]) -> None:
-        table, people = self._people.table, self._people
+    def _people_of(self, evaluated: Evaluated, flushes: dict[int, Flush]) -> None:
+        """State and features of everybody who changed."""
+        rows, table = evaluated.rows, self._people.table
         uids = table.index.keys[rows]
         hot = hot_states(self._layouts.head, uids, table.values[rows, : self._plan.hot])
-        changed = table.cold_changed[rows]
+        cold = table.cold_changed[rows]
         table.cold_changed[rows] = False
+        names = [self._people.names[row].partition(b"\0")[0] for row in rows.tolist()]
+        new, known, changed = self._news(evaluated)
+        built = self._feature_bytes.commands(names, table.now(rows), evaluated.features, changed)
         for p, start, end in self._by_partition(rows):
-            commands[p].add_packed(mset(hot[start:end]))
-            cold: list[bytes] = []
-            for at in (start + np.flatnonzero(changed[start:end])).tolist():
-                row = int(rows[at])
-                cold += (keys.COLD + uids[at].tobytes(), self._layouts.cold(people.names[row], table.cold[row]))
-            if cold:
-                commands[p].add("MSET", *cold)
+            flush = flushes[p]
+            for low in range(start, end, TOGETHER):
+                high = min(low + TOGETHER, end)
+                into = Commands()
+                into.add_packed(mset(hot[low:high]))
+                self._cold(rows, uids, low + np.flatnonzero(cold[low:high]), into)
+                copied = low + np.flatnonzero(new[low:high])
+                copies = [self._feature_bytes.copy(names[i]) for i in copied.tolist()]
+                into.add_packed(b"".join(copies), len(copies))
+                flush.copied += [self._feature_bytes.key(names[i]) for i in copied.tolist()]
+                flush.written.append(Written(into.count, rows[low:high], known[low:high], rows[copied]))
+                into.add_packed(b"".join(built[low:high]), high - low)
+                flush.people.append(into)
 
-    def _features(self, evaluated: Evaluated, commands: dict[int, Commands]) -> dict[int, Written]:
+    def _cold(self, rows: Array, uids: Array, at: Array, into: Commands) -> None:
+        """Name and closed tiles of those for whom they changed."""
+        people, cold = self._people, list[bytes]()
+        for i in at.tolist():
+            row = int(rows[i])
+            cold += (keys.COLD + uids[i].tobytes(), self._layouts.cold(people.names[row], people.table.cold[row]))
+        if cold:
+            into.add("MSET", *cold)
+
+    def _news(self, evaluated: Evaluated) -> tuple[Array, Array, Array]:
+        """(new (n,), known (n,), changed (n, features)): who begins, whose hash is known, what is to be written."""
         people, rows, values = self._people, evaluated.rows, evaluated.features
         new = people.new[rows]
         people.new[rows] = False
@@ -130,15 +170,7 @@ class Transactions:
         kept = np.where(nulls, np.inf, values) if nulls.any() else values  # inf: null, as NaN says that it is not known
         changed = people.written[rows] != kept
         people.written[rows] = kept
-        names = [people.names[row].partition(b"\0")[0] for row in rows.tolist()]
-        built = self._feature_bytes.commands(names, people.table.now(rows), values, changed)
-        written = {}
-        for p, start, end in self._by_partition(rows):
-            copied = np.flatnonzero(new[start:end]) + start
-            commands[p].add_packed(b"".join(self._feature_bytes.copy(names[i]) for i in copied.tolist()), len(copied))
-            written[p] = Written(commands[p].count, rows[start:end], known[start:end], rows[copied])
-            commands[p].add_packed(b"".join(built[start:end]), end - start)
-        return written
+        return new, known, changed
 
     def _serve(self, evaluated: Evaluated, commands: dict[int, Commands]) -> None:
         """What the people whom the lake follows were served goes on its way there."""

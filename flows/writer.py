@@ -1,7 +1,7 @@
-"""The write: one transaction a partition, holding all that its position means.
+"""The write: all that a partition's position means, together or not at all.
 
-States, features in Feast's bytes, position, counts, message ids and alerts go in together or not at all, so
-Redis always stands exactly at a position. Commands are built for a whole batch from byte templates.
+States, features in Feast's bytes, counts, message ids, alerts and the position are one transaction; where there are
+too many people for one, see `redo.py`. Commands are built for a whole batch from byte templates.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from feature_repo.declare import Array
 from feature_repo.layout import DOUBLE, PROJECT, double, entity_key, field, timestamp, timestamp_field
 from feature_repo.vocabulary import Vocabulary
 from flows.partition import Partition
+from flows.redo import Redo
 from flows.resp import StoreError, pack
 
 
@@ -41,6 +42,14 @@ class Commands:
     def joined(self) -> bytes:
         return b"".join(self.parts)
 
+    @staticmethod
+    def of(several: list[Commands]) -> Commands:
+        """Several as one."""
+        whole = Commands()
+        for commands in several:
+            whole.add_packed(b"".join(commands.parts), commands.count)
+        return whole
+
 
 _FIELD = len(b"$4\r\n....\r\n")  # before a feature's value
 
@@ -57,8 +66,8 @@ class FeatureBytes:
         self._stamp = b"$%d\r\n%b\r\n" % (len(stamp), stamp)
         pairs = [(field(vocabulary.view, f.name), double(f.default)) for f in vocabulary.features]
         self._defaults = [x for pair in (*pairs, (stamp, timestamp(0))) for x in pair]
-        self._defaults_key = keys.defaults(xxhash.xxh32_intdigest(b"".join(self._defaults)))
-        self._template_key = b"$%d\r\n%b\r\n" % (len(self._defaults_key), self._defaults_key.encode())
+        self.defaults_key = keys.defaults(xxhash.xxh32_intdigest(b"".join(self._defaults)))
+        self._template_key = b"$%d\r\n%b\r\n" % (len(self.defaults_key), self.defaults_key.encode())
         key = entity_key(vocabulary.join_key, b"")
         cut = len(key) - len(PROJECT) - 4
         self._key = (key[:cut], key[cut + 4 :])
@@ -94,9 +103,13 @@ class FeatureBytes:
         """A packed COPY of the defaults to somebody new: what they share with nobody is then written over it."""
         return b"*3\r\n$4\r\nCOPY\r\n%b$%d\r\n%b\r\n" % (self._template_key, *self._entity(name))
 
+    def key(self, name: bytes) -> bytes:
+        """Redis key of a person's features."""
+        return self._entity(name)[1]
+
     def defaults(self) -> list[bytes | str]:
         """The command that writes what `copy` copies; its key names these features and defaults."""
-        return ["HSET", self._defaults_key, *self._defaults]
+        return ["HSET", self.defaults_key, *self._defaults]
 
     def _entity(self, name: bytes) -> tuple[int, bytes]:
         before, after = self._key  # an entity key but for the value and its length
@@ -139,11 +152,22 @@ GROUPS = 2  # submitted and not yet done, at most
 
 
 class Job(msgspec.Struct):
-    """One partition's transaction; `done` gets its replies."""
+    """One partition's flush.
+
+    `people`: transactions that may be done twice. `rest`: what may not. A single one is sent with the rest, several one
+    after the other (see `redo.py`, also for `copied` and `defaults`). `done` gets the replies to each.
+    """
 
     partition: Partition
-    commands: Commands
-    done: Callable[[list[Any]], None]
+    people: list[Commands]
+    rest: Commands
+    copied: list[bytes]
+    defaults: str
+    done: Callable[[list[list[Any]]], None]
+
+    @property
+    def size(self) -> int:
+        return self.rest.size + sum(commands.size for commands in self.people)
 
 
 class Writer:
@@ -155,7 +179,7 @@ class Writer:
 
     def __init__(self) -> None:
         self._jobs: queue.SimpleQueue[list[Job] | None] = queue.SimpleQueue()
-        self._done: queue.SimpleQueue[list[tuple[Job, list[Any]]] | StoreError] = queue.SimpleQueue()
+        self._done: queue.SimpleQueue[Replies | StoreError] = queue.SimpleQueue()
         self._under_way = 0
         self._thread = threading.Thread(target=self._work, name="writer", daemon=True)
         self._thread.start()
@@ -201,10 +225,18 @@ class Writer:
     def _work(self) -> None:
         while (jobs := self._jobs.get()) is not None:
             try:
-                self._done.put([done for part in _parts(jobs) for done in _write(part)])
+                self._done.put(_written(jobs))
             except StoreError as error:
                 self._done.put(error)
                 return
+
+
+Replies = list[tuple[Job, list[list[Any]]]]
+
+
+def _written(jobs: list[Job]) -> Replies:
+    small, large = ([job for job in jobs if (len(job.people) > 1) == several] for several in (False, True))
+    return [done for part in _parts(small) for done in _write(part)] + _write_large(large)
 
 
 def _parts(jobs: list[Job]) -> list[list[Job]]:
@@ -216,10 +248,32 @@ def _parts(jobs: list[Job]) -> list[list[Job]]:
             parts.append([])
             size = 0
         parts[-1].append(job)
-        size += job.commands.size
+        size += job.size
     return parts
 
 
-def _write(jobs: list[Job]) -> list[tuple[Job, list[Any]]]:
-    waiting = [(job, job.partition.send(job.commands.joined(), job.commands.count)) for job in jobs]
-    return [(job, finish()) for job, finish in waiting]
+def _write(jobs: list[Job]) -> Replies:
+    whole = [Commands.of([*job.people, job.rest]) for job in jobs]
+    waiting = [(job, job.partition.send(c.joined(), c.count)) for job, c in zip(jobs, whole, strict=True)]
+    return [(job, [finish()]) for job, finish in waiting]
+
+
+def _write_large(jobs: list[Job]) -> Replies:
+    """A transaction of each, then the next of each: so they share an fsync, and reads get between."""
+    steps = [_steps(job) for job in jobs]
+    replies: Replies = [(job, []) for job in jobs]
+    for k in range(max((len(s) for s in steps), default=0)):
+        going = [i for i, s in enumerate(steps) if k < len(s)]
+        waiting = [jobs[i].partition.send(steps[i][k].joined(), steps[i][k].count) for i in going]
+        for i, finish in zip(going, waiting, strict=True):
+            replies[i][1].append(finish())
+    return [(job, found[1:]) for job, found in replies]
+
+
+def _steps(job: Job) -> list[Commands]:
+    name = keys.redo(job.partition.number)
+    job.rest.add("DEL", name)
+    whole = Commands.of([*job.people, job.rest])
+    first = Commands()
+    first.add("SET", name, Redo(whole.count, whole.joined(), job.copied, job.defaults).encoded())
+    return [first, *job.people, job.rest]

@@ -12,6 +12,7 @@ import pytest
 from feature_repo import domain, keys, layout
 from feature_repo.declare import EventType
 from feature_repo.vocabulary import SILENT, Vocabulary
+from flows import transaction
 from flows.entry import Draft
 from flows.state import read_user
 from tests.flows import streams_made as made
@@ -21,8 +22,9 @@ from tests.flows.streams_made import DAY, START, Event
 
 
 @pytest.mark.parametrize("seed", range(4))
-def test_redis_holds_what_offline_computes(ground: Ground, seed: int) -> None:
+def test_redis_holds_what_offline_computes(ground: Ground, seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Late, shuffled, repeated, in any cut, evicted, killed anywhere: the bits of one go, and the oracle's values."""
+    monkeypatch.setattr(transaction, "TOGETHER", (256, 1)[seed % 2])  # people of a flush: in one transaction, in many
     rng = np.random.default_rng(seed)
     events = made.random_events(VOCABULARY, rng, 500, 40, int(rng.choice([2, 20, 120])))
     engine, at = ground.engine(), 0
