@@ -42,7 +42,7 @@ from onnx_models.session import Model
 
 _log = logging.getLogger(__name__)
 IDLE_MS = 5  # how long a read waits when there is nothing to do
-CONFLATE_MS = 500  # how long changes wait for more while the log runs ahead
+CONFLATE_MS = 900  # how long changes wait for more while the log runs ahead
 _NOBODY = np.zeros(0, np.uint64)
 BUSY_S = 0.002  # how long it waits for a write under way before it reads on
 

@@ -14,7 +14,7 @@ from flows.plan import Plan
 from flows.state import Layouts
 from flows.windows import Table
 
-MANY = 16_000  # people a write: fewer are written too often, more fall out of the store's caches
+MANY = 32_000  # people a write: fewer are written too often, more fall out of the store's caches
 _NOBODY = np.zeros(0, np.uint64)
 
 

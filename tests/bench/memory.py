@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from feature_repo.finish import DAY
 from feature_repo.vocabulary import load
-from tests.bench.engine import MIDNIGHT, USERS, gauges, resident_mb, running, store_for_bench, trim, wait_for
+from tests.bench.engine import MIDNIGHT, USERS, resident_mb, running, said, store_for_bench, trim, wait_for
 from tests.bench.filled import Filler, zipf
 from tests.bench.options import Options
 from tests.bench.result import Result, figure
@@ -31,7 +31,7 @@ def run(options: Options) -> Result:
                 total += len(who)
                 wait_for(client, store, total)
                 trim(client, store)
-            known, at_a_million = gauges(client)["users_cached"], resident_mb(engine.pid)
+            known, at_a_million = said(client)["users_cached"], resident_mb(engine.pid)
             used = float(client.info("memory")["used_memory"]) - empty
             ids = float(sum(client.memory_usage(key) or 0 for key in client.scan_iter(b"*:seen:*")))
             filler.fill(USERS + filler.rng.permutation(MORE), start + DAY, start + 2 * DAY)
