@@ -23,7 +23,7 @@ from training.people import Array
 
 AHEAD = 4  # parts that are read at once
 PART = 1 << 22  # rows: a column whole, in most files
-TOGETHER = 8  # columns of a part
+TOGETHER = 4  # columns of a part
 
 
 class Chosen(msgspec.Struct, frozen=True):
@@ -46,8 +46,9 @@ def lookup(rows: Path, join_key: str, users: pa.Array, at: Array, columns: tuple
     source = _source(rows, (join_key, training_sets.EVENT_TIMESTAMP, *columns))
     chosen: Future[Chosen] = Future()
     with ThreadPoolExecutor(AHEAD) as pool:  # columns are read while the rows are still being chosen
-        parts = [columns[i : i + TOGETHER] for i in range(0, len(columns), TOGETHER)]
-        taken = [pool.submit(_taken, source, part, chosen) for part in parts]
+        into = np.empty((len(columns), len(at)))  # at once: the system gives it in large pages
+        parts = [slice(i, i + TOGETHER) for i in range(0, len(columns), TOGETHER)]
+        taken = [pool.submit(_taken, source, columns[part], chosen, into[part]) for part in parts]
         try:
             chosen.set_result(_chosen(source, join_key, users, at, ttl_days))
         except BaseException as error:
@@ -118,16 +119,18 @@ def _latest(keys: tuple[Array, Array], written: Array, whose: Array, who: Array)
     return np.where((place >= 0) & (whose[row] == who), row, -1)
 
 
-def _taken(source: pyarrow.dataset.Dataset, names: tuple[str, ...], chosen: Future[Chosen]) -> list[pa.Array]:
-    """These columns of the rows that were chosen."""
+def _taken(
+    source: pyarrow.dataset.Dataset, names: tuple[str, ...], chosen: Future[Chosen], into: Array
+) -> list[pa.Array]:
+    """These columns of the rows that were chosen; `into`: where doubles go, a row a column."""
     found = source.to_table(columns=list(names), use_threads=False, batch_size=PART)
     of = chosen.result()
-    return [_gathered(column, of) for column in found.columns]
+    return [_gathered(column, of, values) for column, values in zip(found.columns, into, strict=True)]
 
 
-def _gathered(column: pa.ChunkedArray, of: Chosen) -> pa.Array:
+def _gathered(column: pa.ChunkedArray, of: Chosen, into: Array) -> pa.Array:
     if column.type != pa.float64() or column.null_count or not len(column):
         return column.take(pa.array(of.row, mask=~of.fresh))
     parts = [np.asarray(part) for part in column.chunks]
-    values = np.take(parts[0] if len(parts) == 1 else np.concatenate(parts), of.row, mode="clip")
-    return pa.Array.from_buffers(column.type, len(of.row), [of.valid, pa.py_buffer(values)])
+    np.take(parts[0] if len(parts) == 1 else np.concatenate(parts), of.row, mode="clip", out=into)
+    return pa.Array.from_buffers(column.type, len(of.row), [of.valid, pa.py_buffer(into)])
