@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import gc
 import logging
+import socket
 import sys
 import time
 from functools import partial
@@ -82,7 +83,13 @@ def run(settings: Settings, vocabulary: Vocabulary) -> None:
     client = connect(settings)
     gc.collect()  # an earlier life's table goes before there is another
     engine = Engine(
-        vocabulary, settings, open_store(client), client, lambda: dial(settings), models(vocabulary, settings)
+        vocabulary,
+        settings,
+        open_store(client),
+        client,
+        lambda: dial(settings),
+        models(vocabulary, settings),
+        owner=f"{socket.gethostname()}:{settings.home}",  # the same after a kill, so that it need not wait for itself
     )
     keeping = Housekeeping(engine, connect(settings), dial(settings))
     gc.collect()
