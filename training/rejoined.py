@@ -60,6 +60,7 @@ class Rejoined:
         self._plan, self._store = Plan(vocabulary), reader.store
         self._horizon = dedup_hours * 60
         self._users: dict[str, bytes] = {}  # by anonymous person, as whom they were last identified
+        self._since: dict[str, int] = {}  # and when (ms)
         self._until: dict[str, int] = {}  # up to where their history was passed on
         self._spans: dict[tuple[int, Id], tuple[int, int]] = {}
 
@@ -69,7 +70,9 @@ class Rejoined:
             self._spans[entry.partition, entry.id] = before, until
             self._until[entry.anonymous] = max(before, until)
         for at, user in entry.draft.joins if entry.kind == Kind.EVENTS else ():
-            self._users[entry.draft.names[at].decode()] = user
+            name, when = entry.draft.names[at].decode(), min(entry.draft.ts[at], entry.id[0])
+            if when >= self._since.get(name, 0):  # a call that came late changes nothing
+                self._users[name], self._since[name] = user, when
 
     def contents(self, absorptions: Iterable[Entry]) -> dict[tuple[int, Id], Content]:
         """As it was, or counted again where another vocabulary had counted it."""
