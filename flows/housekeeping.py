@@ -63,7 +63,7 @@ class Housekeeping:
     def _now(self) -> int:
         """The log's time, ms: the store's clock, or the latest entry where the log brings its own."""
         if self._engine.store.clock == "log":
-            return self._engine.clock_ms
+            return self._engine.counting.clock_ms
         seconds, micros = self._client.time()
         return int(seconds) * 1000 + int(micros) // 1000
 
@@ -74,7 +74,7 @@ class Housekeeping:
         for p, ticked in self._ticked.items():
             first = max(ticked + 1, minute - DAY_MINUTES + 1) if ticked else minute
             for low in range(first, minute + 1, TICK_MINUTES):
-                entry = tick(low, min(low + TICK_MINUTES - 1, minute), history=self._engine.history)
+                entry = tick(low, min(low + TICK_MINUTES - 1, minute), history=self._engine.counting.history)
                 self._connection.call(append(self._engine.store.clock, p, now_ms, "e", entry))
             if minute:
                 self._ticked[p] = minute
@@ -95,13 +95,13 @@ class Housekeeping:
 
     def _report(self) -> None:
         engine = self._engine
-        people, seen = engine.people, engine.seen
+        people, seen = engine.people, engine.counting.seen
         horizon = engine.settings.dedup_hours * 60
         since = max(seen.shortened_to, self._now() // 60_000 - horizon)
         gauges: dict[str, float] = {
             "alive_at": time.time(),
-            "clock_ms": float(engine.clock_ms),
-            "events": float(engine.events),
+            "clock_ms": float(engine.counting.clock_ms),
+            "events": float(engine.counting.events),
             "users_written": float(engine.written_users),
             "users_cached": float(len(people.table)),
             "cache_evicted": float(people.evicted),

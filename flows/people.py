@@ -40,7 +40,7 @@ class People:
         self.evicted = 0
         self._layouts = layouts
         self._lookups = lookups
-        self._capacity = capacity
+        self.capacity = capacity
 
     def find(self, uids: Array, partitions: Array, name: Callable[[int], bytes]) -> Array:
         """Rows of people, loaded from Redis or begun where they are not here. `name(i)` is that of `uids[i]`."""
@@ -65,7 +65,7 @@ class People:
         return rows[rows >= 0]
 
     def room(self) -> int:
-        return self._capacity - len(self.table)
+        return self.capacity - len(self.table)
 
     def absent(self, uids: Array) -> Array:
         """The distinct ones of these people who are not here, sorted."""

@@ -44,7 +44,7 @@ class Restorer(Engine):
 
     def catch_up(self, ends: Mapping[int, bytes]) -> None:
         """Count up to these entries of the partitions."""
-        while any(entry_id(self._position[p]) < entry_id(end) for p, end in ends.items()):
+        while any(entry_id(self.counting.position[p]) < entry_id(end) for p, end in ends.items()):
             self._turn()
 
     def settle(self) -> None:
@@ -71,7 +71,7 @@ class Restorer(Engine):
 
     def _reopen(self, p: int, opened: Mapping[int, Mapping[str, int]]) -> None:
         uids = np.array(list(opened), np.uint64)
-        self._make_room(uids)
+        self.counting.make_room(uids)
         rows = self.people.known(uids, p)
         if not len(rows):
             return
@@ -84,7 +84,7 @@ class Restorer(Engine):
             ]
             if at:
                 self._stand(i, *np.array(at, np.int64).T)
-        self._of(p)
+        self.counting.of(p)
         self.people.mark(rows, True)
 
     def _stand(self, i: int, rows: Array, ms: Array) -> None:

@@ -52,7 +52,7 @@ class Watched(Engine):
     def write(self, evaluated: Evaluated) -> None:
         self.trace.append("write")
         super().write(evaluated)
-        if self.events == 300:
+        if self.counting.events == 300:
             running.stopping.set()
 
 
