@@ -14,7 +14,7 @@ from serving.connection import Client
 from serving.errors import unauthorised
 
 FRESH = 1.0  # seconds for which a key once looked up is believed
-MAX_CACHED = 10_000
+MAX_CACHED, MAX_HEADER = 10_000, 1024  # headers remembered, and their bytes: a password may be of any length
 
 
 def basic_user(header: bytes) -> str:
@@ -68,7 +68,8 @@ class Auth:
         organisation = await self.of_key(basic_user(header))
         if len(self._by_header) >= MAX_CACHED:
             self._by_header.clear()
-        self._by_header[header] = (self._clock() + FRESH, organisation)
+        if len(header) <= MAX_HEADER:
+            self._by_header[header] = (self._clock() + FRESH, organisation)
         return organisation
 
     async def of_key(self, key: str) -> bytes:

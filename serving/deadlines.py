@@ -53,6 +53,8 @@ class Protocol(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         super().data_received(data)
+        if not self.due and (self.cycle is None or self.cycle.response_complete):
+            self.due = time.monotonic() + HEAD_SECONDS  # an empty line, which begins no request, ends no wait either
         if self._in_head and not self.transport.is_closing():
             self._head += len(data)
             if self._head > HEAD_BYTES:

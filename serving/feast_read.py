@@ -33,7 +33,7 @@ log = logging.getLogger("telltale.api")
 PATH = "/get-online-features"
 BODY_BYTES = 4 << 20
 MOST_CELLS = 500_000  # values in one answer
-MAX_SHAPES = 256
+MAX_SHAPES, MAX_SHAPE = 256, 64 * 1024  # requests remembered but for their values, and the bytes of one
 Done = Callable[[bytes | ApiError], None]
 _decode = msgspec.json.Decoder(FeaturesRequest).decode
 
@@ -82,7 +82,8 @@ class Reader:
             shape = self._shapes.made(asked)
             if len(self._known) >= MAX_SHAPES:
                 self._known.clear()
-            self._known[key] = shape
+            if len(bytes(asked.features)) + sum(map(len, asked.entities)) <= MAX_SHAPE:
+                self._known[key] = shape
         return shape
 
 

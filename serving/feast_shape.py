@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+from collections import Counter
 from collections.abc import Callable, Sequence
 from operator import itemgetter
 from typing import Any
@@ -67,6 +68,7 @@ class Shapes:
 
     def __init__(self, vocabulary: Vocabulary) -> None:
         self._vocabulary = vocabulary
+        self._fields = {view.name: {f.name for f in view.fields} for view in vocabulary.views.values()}
         self._services = {s.name: s.features for s in vocabulary.services}
         self._keys = {e.join_key: e for e in vocabulary.entities} | {e.name: e for e in vocabulary.entities}
 
@@ -114,7 +116,7 @@ class Shapes:
         view = self._vocabulary.views.get(view_name)
         if view is None:
             raise _nothing("features", f"no feature view {view_name!r}", self._vocabulary.views)
-        if name not in {f.name for f in view.fields}:
+        if name not in self._fields[view.name]:
             raise _nothing("features", f"no feature {name!r} in {view_name}", [f.name for f in view.fields])
         return view, name
 
@@ -173,7 +175,7 @@ def _taker(places: dict[bytes, int], fields: list[bytes]) -> Callable[[list[Any]
 
 
 def _refuse_same(names: list[str], *, full: bool) -> None:
-    same = sorted({name for name in names if names.count(name) > 1})
+    same = sorted(name for name, count in Counter(names).items() if count > 1)
     if same:
         way = "" if full else ": ask for full_feature_names"
         raise ApiError(422, f"asked for more than once: {', '.join(same)[:MAX_SHOWN]}{way}", "features")

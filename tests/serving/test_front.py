@@ -188,3 +188,16 @@ def test_who_is_merely_idle_between_requests_stays(monkeypatch: pytest.MonkeyPat
         return answer
 
     assert talk(twice).count(b"HTTP/1.1 200") == 2
+
+
+def test_an_empty_line_keeps_no_connection(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It begins no request, so the wait for one has an end."""
+    monkeypatch.setattr(deadlines, "HEAD_SECONDS", 0.2)
+
+    async def sigh(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bytes:
+        writer.write(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n")
+        answer = await reader.readuntil(b"ok")
+        writer.write(b"\r\n")
+        return answer + await reader.read(-1)
+
+    assert talk(sigh).startswith(b"HTTP/1.1 200")
