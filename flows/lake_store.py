@@ -45,7 +45,7 @@ def locked(lake: Path) -> IO[str]:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         lock.close()
-        raise LakeError(f"another process writes the lake {lake}") from None
+        raise LakeError(f"another process writes the lake {lake}: stop that Telltale first") from None
     return lock
 
 

@@ -7,6 +7,7 @@ from html import escape
 
 from serving import charts
 from serving.charts import number, share
+from serving.distribution import FEW
 from serving.feature_report import FeatureReport, Freshness, Report, ViewReport
 
 SOME, MUCH = 0.1, 0.25  # of PSI: what has moved a little, what has moved much
@@ -29,7 +30,7 @@ code { font: 13px/1.4 ui-monospace, monospace }
 .tile b { display: block; font-size: 1.5rem; font-weight: 600 }
 table { border-collapse: collapse; width: 100%; margin-top: .6rem }
 th { text-align: left; font-weight: 500; font-size: 13px; position: sticky; top: 0; background: var(--back) }
-th, td { padding: .45rem .9rem .45rem 0; vertical-align: middle; border-bottom: 1px solid var(--line) }
+th, td { padding: .45rem .7rem .45rem 0; vertical-align: middle; border-bottom: 1px solid var(--line) }
 td.n, th.n { text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap }
 td.name { max-width: 24rem } td.name small { display: block; color: var(--soft) }
 td:target, tr:target { background: var(--card) }
@@ -135,7 +136,7 @@ def _row(view: ViewReport, feature: FeatureReport) -> str:
         f"<td class=n>{charts.age(feature.freshness.median) if feature.freshness else '–'}",
         f"<td>{_drift(feature)}",
         f"<td>{_users(feature)}",
-        f"<td><code>{escape(about.defined)}</code>",
+        f"<td><code>{escape(about.defined).replace('/', '/<wbr>')}</code>",
     ]
     return f'<tr id="{_anchor(view, feature)}">' + "".join(cells) + "</tr>"
 
@@ -171,4 +172,5 @@ def _legend() -> Iterator[str]:
     yield "<h2>How to read this</h2><p class=soft>Distribution: heights are square roots of counts, so that rare values"
     yield "show; the last bar also holds what lies beyond. Missing: of all entities looked at. Age: of the values, by"
     yield "the store's time. Drift: population stability index over bins that each held a tenth of the earlier values"
-    yield f"(grey: then, blue: since). Below {SOME} little has moved, above {MUCH} much.</p>"
+    yield f"(grey: then, blue: since). Below {SOME} little has moved, above {MUCH} much; – is: fewer than {FEW} values"
+    yield "are known, then or now. Of what was served the lake keeps a share of people: TELLTALE_LAKE_FEATURES.</p>"

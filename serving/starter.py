@@ -10,6 +10,7 @@ from serving.complaint import Complaint
 
 ROOM = Path(feature_repo.__path__[0])
 FILES = ("domain.py", "feast_objects.py", "README.md")
+SHARED = "registry: ../.telltale/registry.db"  # there, directories side by side would take each other's views away
 
 
 def init(directory: Path) -> None:
@@ -20,7 +21,8 @@ def init(directory: Path) -> None:
         directory.mkdir(parents=True, exist_ok=True)
         for name in FILES:
             shutil.copyfile(ROOM / "starter" / name, directory / name)
-        shutil.copyfile(ROOM / "feature_store.yaml", directory / "feature_store.yaml")
+        told = (ROOM / "feature_store.yaml").read_text()
+        (directory / "feature_store.yaml").write_text(told.replace(SHARED, "registry: registry.db"))
     except OSError as error:
         raise Complaint(f"{error.filename}: {error.strerror}") from None
     print(f"{directory}: a domain of your own begins in domain.py; TELLTALE_FEATURE_REPO={directory} runs it")

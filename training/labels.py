@@ -69,6 +69,8 @@ def _table(path: Path) -> pa.Table:
         if path.suffix == ".csv":
             return pyarrow.csv.read_csv(path, convert_options=text)
         return pyarrow.parquet.read_table(path)
+    except FileNotFoundError:
+        raise NotReadable(f"{path}: no such file") from None
     except (pa.ArrowInvalid, OSError) as error:
         wanted = f"CSV (named .csv) or Parquet with the columns {USER} and {AS_OF}"
         raise NotReadable(f"{path}: expected {wanted}: {error}") from error

@@ -23,6 +23,7 @@ from feature_repo.vocabulary import load
 from flows import lake_files
 from flows.store import create
 from serving.complaint import Complaint
+from serving.distribution import FEW
 from serving.feature_report import FeatureReport, Report, ViewReport, report
 from serving.report_page import page
 from tests.live import ROOT, environment
@@ -195,6 +196,16 @@ def test_the_command_prints_json(store: redis.Redis, settings: Settings, tmp_pat
     assert feature(told, FIRST).distribution.count == PEOPLE
     assert run(settings, tmp_path, "--json", "--out", "f.json").stdout == "f.json\n"
     assert json.loads((tmp_path / "f.json").read_text())["clock"] == "log"
+
+
+def test_the_page_says_why_a_drift_is_absent(store: redis.Redis, settings: Settings) -> None:
+    """The lake knows too few people, and which setting lets it know more."""
+    served(settings, 0, [1.0] * (FEW - 1))
+    served(settings, 9, [1.0] * (FEW - 1))
+    assert f"– is: fewer than {FEW} values\nare known" in (told := page(report(settings)))
+    assert "TELLTALE_LAKE_FEATURES" in told
+    assert "drifted much" in told
+    assert ">–</b>" in told.partition("drifted much")[0]
 
 
 def test_what_is_declared_cannot_break_the_page(store: redis.Redis, settings: Settings) -> None:

@@ -50,13 +50,15 @@ def test_its_models_lie_beside_it(shop: Path) -> None:
 
 
 def test_feast_apply_registers_it(shop: Path) -> None:
-    """The real `feast apply` in its directory, then the registry as Feast lists it."""
+    """The real `feast apply` in its directory, into a registry of its own; then the registry as Feast lists it."""
     environ = os.environ | {"TELLTALE_FEAST_REDIS": "localhost:1", "TELLTALE_HOME": str(shop.parent / ".telltale")}
     feast = Path(sys.executable).parent / "feast"
     for words in (("apply",), ("feature-services", "list")):
         done = subprocess.run([feast, *words], cwd=shop, env=environ, capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stderr
     assert "subscriber_features:cancel_page_30d" in done.stdout
+    assert {path.name for path in shop.parent.rglob("*.db")} == {"registry.db"}
+    assert (shop / "registry.db").exists()  # one shared with a domain beside it would lose that one's views
 
 
 def test_the_command_says_where_to_go_on(tmp_path: Path) -> None:

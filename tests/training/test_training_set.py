@@ -156,6 +156,12 @@ def test_what_is_wrong_with_labels_is_named(tmp_path: Path, text: str, says: str
     assert str(tmp_path / "in.csv") in str(raised.value)
 
 
+def test_labels_that_are_not_there_are_named(tmp_path: Path) -> None:
+    """As what they are, and not as bad CSV."""
+    with pytest.raises(NotReadable, match=r"in\.csv: no such file$"):
+        labels.read(tmp_path / "in.csv")
+
+
 def rows_of(path: Path, *rows: tuple[str, int, int, float | None]) -> Path:
     """Materialised rows of one feature: whose, as of when and written when (microseconds), value."""
     users, at, written, values = zip(*rows, strict=True)
