@@ -14,7 +14,7 @@ import xxhash
 from feature_repo.declare import Trait
 from feature_repo.moments import milliseconds
 
-MOST = 1e300  # of a number, either way
+MOST = 1e30  # of a number, either way: models take 32-bit floats, to which 1e39 is infinite
 
 
 def bits(trait: Trait, value: Any) -> int:
@@ -45,7 +45,7 @@ def _fingerprint(value: Any) -> int:
 
 def _number(value: Any) -> float:
     if type(value) not in (int, float) or not abs(value) <= MOST:
-        raise ValueError(f"expected a number, got {value!r:.60}")
+        raise ValueError(f"expected a number of at most {MOST:g} either way, got {value!r:.60}")
     return float(value)
 
 

@@ -4,22 +4,41 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from feature_repo.declare import Trait
 from feature_repo.moments import microseconds
-from feature_repo.traits import bits
+from feature_repo.traits import MOST, bits, bits_of
 
 
 @pytest.mark.parametrize(
     ("kind", "value"),
-    [("number", "3"), ("number", True), ("number", 10**400), ("number", [1]), ("date", 5), ("date", "2020-13-01")],
+    [
+        ("number", "3"),
+        ("number", True),
+        ("number", 10**400),
+        ("number", 1.1e30),
+        ("number", -1.1e30),
+        ("number", [1]),
+        ("date", 5),
+        ("date", "2020-13-01"),
+    ],
 )
 def test_a_trait_that_is_not_what_it_should_be_is_refused(kind: str, value: object) -> None:
     with pytest.raises(ValueError, match="expected"):
         bits(Trait(name="t", description="", kind=kind), value)  # type: ignore[arg-type]  # number or date
+
+
+def test_a_number_of_a_trait_is_finite_to_a_model() -> None:
+    """One at a time or many at once: training takes no infinite input, and one person's must not end it."""
+    trait = Trait(name="n", description="")
+    assert np.isfinite(np.float32(2 * MOST))  # twice: features take the difference of two
+    assert bits_of(trait, [MOST, -MOST]) == [bits(trait, MOST), bits(trait, -MOST)]
+    with pytest.raises(ValueError, match="at most 1e\\+30 either way, got -1e\\+31"):
+        bits_of(trait, [1.0, -1e31])
 
 
 def test_the_same_text_in_other_letters_has_the_same_fingerprint() -> None:
