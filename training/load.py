@@ -2,6 +2,8 @@
 
 Each person's part is an entry of their partition, so the engine stays the only one who writes, and the stream runs on.
 It applies only to somebody of the origin that it was made for: a second run, or one after a kill, adds nothing twice.
+Whoever's state holds a new feature already (another window of what was counted), but who was not written since, is only
+touched: by a part that is for nobody's origin.
 """
 
 from __future__ import annotations
@@ -14,7 +16,7 @@ import numpy as np
 import pyarrow as pa
 import redis
 
-from feature_repo import keys
+from feature_repo import keys, layout
 from feature_repo.settings import Settings
 from feature_repo.vocabulary import Vocabulary
 from flows.entry import Draft, Kind, pack_raw
@@ -38,6 +40,7 @@ ENTRY = 128  # people in an entry: some 20 ms of the engine's time
 AHEAD = 4  # entries that the engine has not counted yet, at most
 PATIENCE = 60.0  # seconds without any progress of the engine
 DAY_TILES = 90
+NOBODY = -1  # no origin
 
 
 class Loaded(msgspec.Struct):
@@ -140,7 +143,10 @@ class Load:
         origin = np.array([each.origin for each in people], np.int64)
         lack = Lacking(self._eras, self._client, partition, self._until[partition]).of(origin, seen, told)
         null = np.array([self._eras.lacks(each) for each in origin.tolist()], bool)
-        self._send(partition, people, lack, np.flatnonzero(null | lack.some))
+        which = np.flatnonzero(null | lack.some)
+        self._send(partition, people, lack, which)
+        if not relay:
+            self._touch(partition, self._unwritten(known.keys() - {people[i].uid for i in which.tolist()}, known))
 
     def _rows(self, partition: int, parts: int, part: int) -> pa.Table:
         until = entry_id(self._until[partition])
@@ -153,7 +159,24 @@ class Load:
         began = begun(self._eras.today)
         return {u: _Somebody(u, name.encode(), began, relay=False) for u, name in names.items() if u not in known}
 
+    def _unwritten(self, uids: set[int], known: dict[int, _Somebody]) -> list[_Somebody]:
+        """Those of them whose features, as they are served, lack one of today's."""
+        vocabulary = self._layouts.plan.vocabulary
+        fields = [layout.field(vocabulary.view, feature.name) for feature in vocabulary.features]
+        people = [known[uid] for uid in uids if not known[uid].relay]
+        with self._client.pipeline(transaction=False) as pipe:
+            for each in people:
+                pipe.hmget(layout.entity_key(vocabulary.join_key, each.name), fields)
+            return [each for each, values in zip(people, pipe.execute(), strict=True) if None in values]
+
     # -- how
+
+    def _touch(self, partition: int, people: list[_Somebody]) -> None:
+        nothing = Lack(
+            np.zeros((len(people), self._layouts.plan.hot), np.int64), [b""] * len(people), np.zeros(len(people), bool)
+        )
+        them = [msgspec.structs.replace(each, origin=NOBODY) for each in people]
+        self._send(partition, them, nothing, np.arange(len(people)))
 
     def _send(self, partition: int, people: list[_Somebody], lack: Lack, which: Array) -> None:
         for low in range(0, len(which), ENTRY):

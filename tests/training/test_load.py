@@ -39,6 +39,7 @@ from tests.training.eras_made import (
     VOCABULARIES,
     Call,
     Ideal,
+    domain,
     random_calls,
 )
 from training.backfill import features
@@ -202,6 +203,22 @@ def test_a_load_fills_it(stand: Stand) -> None:
     assert stand.wrong() == {}
     assert stand.load().loaded == 0
     assert stand.wrong() == {}
+
+
+def test_a_load_serves_what_state_holds_already(stand: Stand) -> None:
+    """Another window of what was counted: of somebody silent, who would wait for their tick; others are left alone."""
+    stand.turn(domain((VIEW,), ("views_90d",)))
+    stand.post(call(1, "view", START))
+    stand.post(call(2, "view", START + 8 * DAY), call(3, "view", START + 8 * DAY, "u2"))
+    stand.drain()
+    stand.turn(domain((VIEW,), ("views_7d", "views_90d")))
+    stand.post(call(4, "view", START + 8 * DAY, "u2"))
+    stand.drain()
+    assert stand.found("u1")[0]["views_7d"] is None
+    assert stand.load().loaded == 1
+    assert stand.found("u1")[0] == {"views_7d": 1, "views_90d": 2}
+    assert stand.wrong() == {}
+    assert stand.load().loaded == 0
 
 
 @pytest.mark.parametrize("seed", range(8))
