@@ -6,6 +6,8 @@
 from __future__ import annotations
 
 import random
+import shutil
+import subprocess
 import sys
 import threading
 import time
@@ -23,9 +25,10 @@ import pytest
 from feature_repo.settings import Settings
 from serving.client import Closed, Door, Turned
 from serving.pushed import AT_ONCE
+from serving.supervisor import environment
 from tests.faults.test_kills import CLOCK, KILLS, LAST, SPAN, kill_in_a_loop, until_worked
 from tests.faults.test_kills import post as post_events
-from tests.running_up import Up, door_of, eventually, start
+from tests.running_up import TELLTALE, Up, door_of, eventually, start
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="finds the processes in /proc")
 PEOPLE, BATCH, MANY = 30, 20, AT_ONCE + 300  # many: more than one transaction takes
@@ -120,6 +123,18 @@ def test_kills_lose_no_row_and_count_none_twice(up: Up) -> None:
             check_lake(again, rows)
             people = sum(row.view == "user_finances" for row in rows)
             check_leads(again, int(processed) - len(CLOCK) - people)
+        check_rebuilt(up, rows)
+
+
+def check_rebuilt(up: Up, rows: list[Row]) -> None:
+    """The store is thrown away, and comes back from the lake with all that was served."""
+    shutil.rmtree(up.settings.home / "store")
+    done = subprocess.run(
+        [*TELLTALE, "rebuild"], env=environment(up.settings), capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    with closing(start(up.settings)) as again, closing(door_of(again)) as door:
+        check_served(door, rows)
 
 
 def check_served(door: Door, rows: list[Row]) -> None:
