@@ -91,7 +91,7 @@ def post(door: Door, view: str, rows: list[Row]) -> None:
 @pytest.fixture
 def up(tmp_path: Path, free_port: int) -> Iterator[Up]:
     """A whole Telltale, of two partitions, that takes time from events."""
-    settings = Settings(home=tmp_path, port=free_port, clock="log", partitions=2, lake_seconds=1)
+    settings = Settings(home=tmp_path, port=free_port, clock="log", partitions=2, lake_seconds=1, lake_features=1.0)
     with closing(start(settings)) as running:
         yield running
 
@@ -122,17 +122,29 @@ def test_kills_lose_no_row_and_count_none_twice(up: Up) -> None:
             check_served(door, rows)
             check_lake(again, rows)
             people = sum(row.view == "user_finances" for row in rows)
+            check_consistent(again, len({row.id for row in rows if row.view == "user_finances"}))
             check_leads(again, int(processed) - len(CLOCK) - people)
         check_rebuilt(up, rows)
+
+
+def run(up: Up, *words: str) -> str:
+    done = subprocess.run(
+        [*TELLTALE, *words], env=environment(up.settings), capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def check_consistent(up: Up, people: int) -> None:
+    """What was served meanwhile follows from the rows that the lake holds."""
+    report = msgspec.json.decode(run(up, "consistency", "--json", "--sample", "1000"))
+    assert (report["differ"], 2 * report["people"] > people) == (0, True), report
 
 
 def check_rebuilt(up: Up, rows: list[Row]) -> None:
     """The store is thrown away, and comes back from the lake with all that was served."""
     shutil.rmtree(up.settings.home / "store")
-    done = subprocess.run(
-        [*TELLTALE, "rebuild"], env=environment(up.settings), capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, done.stderr
+    run(up, "rebuild")
     with closing(start(up.settings)) as again, closing(door_of(again)) as door:
         check_served(door, rows)
 
