@@ -243,11 +243,12 @@ class Counting:
         wanted = len(self.people.absent(uids))
         if self.people.room() >= wanted:
             return
-        self._settle()
-        self.people.evict(max(wanted, self.people.capacity // 16), uids)
-        if self.people.room() < wanted:
-            self._flush()
-            self.people.evict(wanted, uids)
+        for free in (None, self._settle, self._flush):
+            if free:
+                free()
+            self.people.evict(max(wanted, self.people.capacity // 16), uids)
+            if self.people.room() >= wanted:
+                return
 
     def of(self, partition: int) -> Progress:
         progress = self.progress.get(partition)

@@ -180,6 +180,7 @@ class Engine:
         with self._stage("build", self.people.partition[evaluated.rows]):
             flushes = self._transactions.build(evaluated, self._minutes)
             self.writer.submit([self._job(progress, flushes[progress.partition]) for progress in evaluated.progress])
+            self.people.writing[evaluated.rows] += 1
             self.written_users += len(evaluated.rows)
 
     def _job(self, progress: Progress, flush: Flush) -> Job:
@@ -187,6 +188,8 @@ class Engine:
 
         def done(replies: list[list[Any]]) -> None:
             partition.position = progress.position
+            for written in flush.written:
+                self.people.writing[written.rows] -= 1
             self._check_fields(progress.partition, flush.incomplete(replies))
 
         return Job(partition, flush.people, flush.rest, flush.copied, self._transactions.defaults_key, done)

@@ -23,7 +23,8 @@ class People:
 
     `dirty`: counted since the last write. `muted`: last touched by imported history, so nothing fires.
     `written`: the feature values in Redis as far as we know, NaN = not known. `relay`: an anonymous
-    person who was identified; what comes is passed on. `new`: begun here and never written.
+    person who was identified; what comes is passed on. `new`: begun here and never written. `writing`: how many
+    writes of them are under way.
     """
 
     def __init__(self, plan: Plan, layouts: Layouts, lookups: Lookups, capacity: int) -> None:
@@ -31,6 +32,7 @@ class People:
         self.names: list[bytes] = [b""] * capacity
         self.partition = np.zeros(capacity, np.uint16)
         self.dirty = np.zeros(capacity, bool)
+        self.writing = np.zeros(capacity, np.uint8)
         self.muted = np.zeros(capacity, bool)
         self.relay = np.zeros(capacity, bool)
         self.written = np.zeros((capacity, len(plan.vocabulary.features)))
@@ -76,8 +78,8 @@ class People:
         return int(np.count_nonzero(self.dirty)) >= MANY
 
     def evict(self, count: int, spared: Array = _NOBODY) -> None:
-        """Forget up to `count` people who have nothing to write, those longest untouched first, none of `spared`."""
-        idle = (self.table.values[:, 0] > 0) & ~self.dirty
+        """Forget up to `count` people whose state is in Redis, those longest untouched first, none of `spared`."""
+        idle = (self.table.values[:, 0] > 0) & ~self.dirty & (self.writing == 0)
         rows = self.table.index.lookup(spared)
         idle[rows[rows >= 0]] = False
         used = np.flatnonzero(idle)
