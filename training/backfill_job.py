@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import argparse
+import sys
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from feature_repo import settings
+from feature_repo import keys, settings
 from feature_repo.settings import Settings
 from feature_repo.vocabulary import Vocabulary, load
+from flows.store import StoreError, connect, open_store
 from training import labels, materialised
 from training.feast_rows import write_for_feast
 from training.labels import Labels
@@ -61,10 +64,33 @@ def _wanted(current: Settings, vocabulary: Vocabulary, given: argparse.Namespace
 
 def _computed(current: Settings, vocabulary: Vocabulary, given: argparse.Namespace, asked: Labels) -> pa.Table:
     wanted = _wanted(current, vocabulary, given)
+    if not given.history and (late := unwritten(current, asked)):
+        print(f"beware: {late}: rows may lack what was received last; run it again later", file=sys.stderr)
     table, found = training_set(wanted, asked)
     if given.feast:
         print(*write_for_feast(current.home, wanted, asked, found, given.out.stem), sep="\n")
     return table
+
+
+def unwritten(current: Settings, asked: Labels) -> str:
+    """What the running Telltale's log holds of before the last label, and the lake not yet; empty where it is whole."""
+    if not len(asked):
+        return ""
+    try:
+        client = connect(current)
+        partitions = open_store(client).partitions
+    except StoreError:  # it does not run: the lake is all there is
+        return ""
+    last = int(asked.milliseconds.max())
+    behind = 0
+    for p in range(partitions):
+        position = (client.get(keys.lake_position(p)) or b"0-0").decode()
+        behind += bool(client.xrange(keys.log(p), f"({position}", str(last), count=1))
+    return f"the lake has not written all of the log before {_iso(last)} in {behind} partitions" if behind else ""
+
+
+def _iso(ms: int) -> str:
+    return f"{datetime.fromtimestamp(ms / 1000, UTC):%Y-%m-%dT%H:%M:%SZ}"
 
 
 def _joined(current: Settings, vocabulary: Vocabulary, given: argparse.Namespace, asked: Labels) -> pa.Table:
