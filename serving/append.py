@@ -13,7 +13,7 @@ import signal
 from collections import Counter, deque
 from collections.abc import Iterable
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 from feature_repo import keys
 from feature_repo.settings import Settings
@@ -54,6 +54,15 @@ class Unavailable(Exception):
         self.retry_after = retry_after
 
 
+class Part(NamedTuple):
+    """What goes into one entry of its own."""
+
+    partition: int
+    history: bool
+    kind: Kind = Kind.EVENTS
+    hour: int = 0
+
+
 class Group:
     """The events of one append, and who waits for it.
 
@@ -64,21 +73,28 @@ class Group:
     __slots__ = ("drafts", "ids", "replies", "size", "unknown", "waiting", "writes")
 
     def __init__(self) -> None:
-        self.drafts: dict[tuple[int, bool, Kind], Draft] = {}
+        self.drafts: dict[Part, Draft] = {}
         self.unknown: Counter[str] = Counter()
         self.writes: list[bytes] = []
-        self.ids: dict[tuple[int, bool, Kind], bytes] = {}
+        self.ids: dict[Part, bytes] = {}
         self.replies: list[Any] = []
         self.size = 0
         self.waiting: list[asyncio.Future[None]] = []
 
-    def draft(self, partition: int, history: bool, kind: Kind = Kind.EVENTS) -> Draft:
-        """Where to put an event of this partition; `history`: count it, but let nothing fire."""
-        key = (partition, history, kind)
+    def draft(self, partition: int, history: bool, kind: Kind = Kind.EVENTS, hour: int = 0) -> Draft:
+        """Where to put an event of this partition; `history`: count it, but let nothing fire.
+
+        `hour`: of its time, in a log that takes its time from events; else events of days would be logged at the last.
+        """
+        key = Part(partition, history, kind, hour)
         draft = self.drafts.get(key)
         if draft is None:
             draft = self.drafts[key] = Draft()
         return draft
+
+    def parts(self) -> list[tuple[Part, Draft]]:
+        """In the order in which they are appended."""
+        return sorted(self.drafts.items(), key=lambda item: item[0].hour)
 
     def finish(self, error: Unavailable | None = None) -> None:
         for future in self.waiting:
@@ -217,10 +233,10 @@ class Appender:
 
     def _entries(self, group: Group) -> Iterable[bytes]:
         append = self._append_wall if self._clock == "wall" else self._append_log
-        for (partition, history, kind), draft in group.drafts.items():
-            fields = draft.encode(self._fingerprint, history=history, kind=kind), draft.encode_raw()
+        for part, draft in group.parts():
+            fields = draft.encode(self._fingerprint, history=part.history, kind=part.kind), draft.encode_raw()
             accepted = len(draft) - len(draft.joins)  # the row that carries a join is not an event
-            yield from append(partition, draft, fields, accepted)
+            yield from append(part.partition, draft, fields, accepted)
 
     @staticmethod
     def _append_wall(partition: int, _: Draft, fields: tuple[bytes, bytes], accepted: int) -> Iterable[bytes]:
@@ -235,11 +251,11 @@ class Appender:
 
     def _note(self, group: Group, answer: list[Any]) -> None:
         each = 2 if self._clock == "wall" else 1  # replies an entry
-        group.ids = dict(zip(group.drafts, answer[::each], strict=False))
+        group.ids = dict(zip((part for part, _ in group.parts()), answer[::each], strict=False))
         group.replies = answer[len(answer) - len(group.writes) :]
         if self._clock == "log":
-            for (partition, *_), entry_id in group.ids.items():
-                self._last[partition] = max(self._last[partition], int(entry_id.partition(b"-")[0]))
+            for part, entry_id in group.ids.items():
+                self._last[part.partition] = max(self._last[part.partition], int(entry_id.partition(b"-")[0]))
 
     async def _watch_memory(self) -> None:
         """Asks once a second whether there is less room than ingest must leave to the engine."""

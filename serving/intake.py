@@ -67,6 +67,7 @@ class Intake:
     def __init__(self, vocabulary: Vocabulary, store: Store) -> None:
         self._vocabulary, self._seed, self._partitions = vocabulary, store.seed, store.partitions
         self._moment = corrected if store.clock == "wall" else told
+        self._hour = HOUR if store.clock == "log" else 0
         self._plans: dict[str, Plan | None] = {}
         self._known = {event.name: _plan(event, vocabulary) for event in vocabulary.events}
         self._traits = _properties({f"t{i}": trait.name for i, trait in enumerate(vocabulary.traits)})
@@ -112,15 +113,19 @@ class Intake:
         ts = self._moment(message, sender)
         uid = xxhash.xxh3_64_intdigest(name, self._seed)
         mid = xxhash.xxh3_64_intdigest(b"%b\0%b" % (sender.organisation, _utf8(message.messageId)), self._seed)
-        draft = sender.group.draft(uid % self._partitions, sender.history)
+        draft = self._draft(uid, ts, sender)
         return draft, draft.add(uid, name, mid or 1, ts, *measured, raw)
 
     def _join(self, sender: Sender, ts: int, anonymous: str, user: bytes) -> None:
         """A row without message id, which is nobody's event: the anonymous person is this user."""
         name = sender.organisation + b"/" + _utf8(anonymous)
         uid = xxhash.xxh3_64_intdigest(name, self._seed)
-        draft = sender.group.draft(uid % self._partitions, sender.history)
+        draft = self._draft(uid, ts, sender)
         draft.joins.append((draft.add(uid, name, 0, ts), user))
+
+    def _draft(self, uid: int, ts: int, sender: Sender) -> Draft:
+        hour = ts // self._hour if self._hour else 0
+        return sender.group.draft(uid % self._partitions, sender.history, hour=hour)
 
     def _plan(self, name: str) -> Plan | None:
         try:

@@ -17,7 +17,7 @@ from flows.entry import Kind
 from flows.external import ExternalView
 from flows.push import Push
 from serving.api import Api
-from serving.append import Group, Unavailable
+from serving.append import Group, Part, Unavailable
 from serving.applied import Applied
 from serving.errors import ApiError
 from serving.frame import TIMESTAMP, Frame
@@ -129,7 +129,7 @@ class Pusher:
         await self._appender.stored(group, sum(map(len, made.raw[these])))
         if rows.online and (wrong := group.replies[at][1]):
             raise Unavailable(f"the store refused some of the rows: {wrong.decode()}")
-        return {p: group.ids[p, rows.history, rows.kind] for p in partitions}
+        return {p: group.ids[Part(p, rows.history, rows.kind)] for p in partitions}
 
     def _draft(self, rows: Rows, made: Made, part: range, group: Group) -> Iterable[int]:
         """Puts rows into the group's entries; returns their partitions.

@@ -26,7 +26,6 @@ BATCH_EVENTS = 2000  # the door takes 2,500 in 500 KB
 BATCH_BYTES = 450_000
 PATIENCE = 60.0  # seconds that the door may be away
 TOGETHER = 0.1  # seconds for which a call may wait for the others of its batch
-SPAN = 3_600_000  # ms of the file in one batch, at most: all of it is logged at the time of its last call
 TICK = 0.5  # seconds between looks at the clock while nothing is due
 
 
@@ -64,9 +63,9 @@ class Pace:
         self._begun = clock.now()
 
     def together(self, at: int) -> float:
-        """Up to which time of the file calls go in one batch with a call of `at`: of an hour, or those due by now."""
+        """Up to which time of the file calls go in one batch with a call of `at`: those due by now, or soon."""
         if not self._speed:
-            return at + SPAN
+            return math.inf
         return max(at + TOGETHER * 1000 * self._speed, self._reached())
 
     def wait(self, at: int) -> Iterator[int]:

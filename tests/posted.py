@@ -37,7 +37,7 @@ class Posted:
             raw = msgspec.json.encode(call)
             self._intake.take(_decode(raw), raw, sender)
         with self._client.pipeline(transaction=True) as pipe:
-            for (p, *_), draft in group.drafts.items():
+            for (p, *_), draft in group.parts():
                 fields: Any = {"e": draft.encode(self._vocabulary.fingerprint, history=history)}
                 pipe.xadd(keys.log(p), fields | {"r": draft.encode_raw()}, id=f"{now}-*")
                 pipe.hincrby(keys.counts(p), "accepted", len(draft) - len(draft.joins))

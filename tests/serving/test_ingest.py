@@ -20,6 +20,7 @@ from feature_repo import keys
 from feature_repo.vocabulary import SILENT, UNKNOWN, Vocabulary
 from tests.live import KEY, Live
 from tests.logged import Log
+from tests.posted import iso
 
 VOCABULARY = Vocabulary()
 JSON_KIND = {"Content-Type": "application/json"}
@@ -315,6 +316,18 @@ def test_a_store_on_event_time_takes_its_ids_from_the_events(past_api: Live, pas
     expected = [datetime(2025, 2, d, tzinfo=UTC).timestamp() * 1000 for d in days]
     assert [e.ts for e in events] == expected
     assert [e.ms for e in events] == [expected[0], expected[1], expected[1]]
+
+
+def test_on_event_time_no_event_of_a_batch_is_logged_an_hour_late(past_api: Live, past_log: Log) -> None:
+    """Days of history in one request: what was received later is unknown before."""
+    newest = max((event.ms for event in past_log.events()), default=0)
+    times = [newest + 86_400_000 + i * 20 * 60_000 for i in range(200)]
+    call = {"type": "track", "userId": "sparse", "event": "Document Viewed"}
+    batch = [{**call, "messageId": f"sparse-{at}", "timestamp": iso(at)} for at in times]
+    assert past_api.post("/v1/batch", {"batch": batch}).status == 200
+    found = past_log.events("sparse")
+    assert sorted(event.ts for event in found) == times
+    assert all(0 <= event.ms - event.ts < 3_600_000 for event in found)
 
 
 def test_an_id_that_somebody_else_put_ahead_is_honoured(past_api: Live, past_log: Log) -> None:

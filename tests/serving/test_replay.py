@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
-import numpy as np
 import pytest
 import redis
 
@@ -17,7 +16,7 @@ from feature_repo import keys
 from feature_repo.settings import Settings
 from serving.client import Door
 from serving.complaint import Complaint
-from serving.replay import BATCH_EVENTS, SPAN, TOGETHER, Clock, Index, Pace, batches, prepared, read_index, replay
+from serving.replay import BATCH_EVENTS, TOGETHER, Clock, Index, Pace, batches, prepared, read_index, replay
 from tests.live import KEY, Live, live
 
 CALLS: list[dict[str, Any]] = [
@@ -156,21 +155,6 @@ def test_batches_keep_the_doors_limits() -> None:
     sizes = [(len(calls), sum(map(len, calls))) for _, calls in batches(file, read_index(file), pace)]
     assert sum(count for count, _ in sizes) == BATCH_EVENTS + 31
     assert all(count <= 2500 and weight < 500_000 for count, weight in sizes)
-
-
-def test_no_call_is_logged_an_hour_late(tmp_path: Path) -> None:
-    """Without a speed too: a batch is logged at its last call, and what was received later is unknown before."""
-    rng = np.random.default_rng(3)
-    at = np.cumsum(rng.exponential(1_200_000, 500)).astype(np.int64)  # one each 20 minutes or so
-    stamps = [f"{np.datetime64(ms, 'ms')}Z" for ms in at.tolist()]
-    calls = [{"type": "track", "userId": "u", "event": "x", "timestamp": stamp} for stamp in stamps]
-    path = written(tmp_path / "calls", calls)
-    with path.open("rb") as file:
-        found = list(batches(file, read_index(file), Pace(int(at[0]), 0.0, Clock())))
-    times = np.split(at, np.cumsum([len(calls) for _, calls in found])[:-1])
-    assert sum(map(len, times)) == len(at)
-    assert max(each[-1] - each[0] for each in times) <= SPAN
-    assert len(found) < len(at) / 2
 
 
 def test_a_door_that_is_not_there_says_how_to_start_it(settings: Settings, free_port: int) -> None:
