@@ -5,6 +5,8 @@ Run by `python -m flows.alerting`. Every step is a method that knows nothing of 
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
 import gc
 import logging
 import socket
@@ -32,6 +34,8 @@ from flows.streams import Read
 from onnx_models import registry
 from onnx_models.session import Model
 
+LARGE = 1 << 20  # bytes
+_M_MMAP_THRESHOLD = -3  # of malloc.h
 _log = logging.getLogger(__name__)
 
 
@@ -103,8 +107,15 @@ def run(settings: Settings, vocabulary: Vocabulary) -> None:
         gc.unfreeze()  # or this life's table would stay when the next one begins
 
 
+def _return_large_blocks() -> None:
+    """What a batch needs for a moment goes back to the system, instead of lying between what stays (glibc alone)."""
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL(None).mallopt(_M_MMAP_THRESHOLD, LARGE)
+
+
 def main() -> int:
     """Runs until SIGTERM; goes on when the store is back after it was gone."""
+    _return_large_blocks()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
     settings = settings_.load()
     vocabulary = vocabulary_.load(settings.feature_repo)
