@@ -275,7 +275,7 @@ def _spawn(home: Path, path: str, port: int, data: int) -> subprocess.Popen[byte
 
 
 def _allocator() -> dict[str, str]:
-    """jemalloc for the wheel's server where the machine has it: another 27 -> 17 us a person written."""
+    """jemalloc for the wheel's server where the machine has it: a sixth less of its time a person written."""
     found = find_library("jemalloc") if sys.platform == "linux" and _shipped() else None
     return {"LD_PRELOAD": found} if found else {}
 
