@@ -20,6 +20,7 @@ from feature_repo.settings import Settings
 from feature_repo.vocabulary import Vocabulary
 from flows.codebooks import Codebooks
 from flows.counting import Counting
+from flows.flush import Flush
 from flows.index import Seen
 from flows.lookups import Lookups
 from flows.partition import Partition
@@ -32,7 +33,7 @@ from flows.served import Served
 from flows.state import Layouts
 from flows.store import Store
 from flows.streams import LogReader, Read
-from flows.transaction import Flush, Transactions
+from flows.transaction import Transactions
 from flows.writer import Job, Writer
 from onnx_models.session import Model
 
@@ -192,7 +193,7 @@ class Engine:
                 self.people.writing[written.rows] -= 1
             self._check_fields(progress.partition, flush.incomplete(replies))
 
-        return Job(partition, flush.people, flush.rest, flush.copied, self._transactions.defaults_key, done)
+        return Job(partition, flush, done)
 
     def _check_fields(self, partition: int, lost: Array) -> None:
         """A hash that is not whole was expired, deleted or somebody else's: write it whole next time."""

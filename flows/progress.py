@@ -10,8 +10,8 @@ import numpy as np
 
 from feature_repo import keys
 from feature_repo.declare import Array
+from flows.flush import Commands
 from flows.resp import pack
-from flows.writer import Commands
 
 OUTCOMES = ("processed", "duplicate", "unknown", "late", "quarantined")
 

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections import deque
-from typing import Any
 
-import msgspec
 import numpy as np
 
 from feature_repo import keys
 from feature_repo.declare import Array
 from flows.entry import Draft, Kind
+from flows.flush import Commands, Flush, Written
 from flows.people import People
 from flows.plan import Plan
 from flows.scoring import Evaluated
@@ -18,43 +17,9 @@ from flows.served import Served, ServedRows
 from flows.state import Layouts, identity
 from flows.store import Store
 from flows.streams import append
-from flows.writer import Commands, FeatureBytes, hot_states, mset
+from flows.writer import FeatureBytes, hot_states, mset
 
 TOGETHER = 256  # people of one transaction: more at once fall out of the store's caches
-
-
-class Written(msgspec.Struct):
-    """Where the feature commands stand among a transaction's replies, whose they are, and whether whole before.
-
-    Those of `copied` begin as copies of the defaults; their commands stand just before.
-    """
-
-    at: int
-    rows: Array
-    known: Array
-    copied: Array
-
-    def incomplete(self, replies: list[Any]) -> Array:
-        """Rows whose hash is not whole: it gained fields where all were known, or was there before its copy."""
-        at = self.at - len(self.copied)
-        there = np.array(replies[at : self.at], bool)
-        gained = np.array(replies[self.at : self.at + len(self.rows)], np.int64) > 0
-        return np.concatenate((self.copied[~there], self.rows[gained & self.known]))
-
-
-class Flush:
-    """One partition's part of a flush: transactions of some people each, and the rest, which must be done once."""
-
-    def __init__(self) -> None:
-        self.people: list[Commands] = []
-        self.written: list[Written] = []
-        self.rest = Commands()
-        self.copied: list[bytes] = []
-
-    def incomplete(self, replies: list[list[Any]]) -> Array:
-        """Rows whose hash is not whole, by the replies to each transaction."""
-        found = [written.incomplete(each) for written, each in zip(self.written, replies, strict=False)]
-        return np.concatenate(found) if found else np.zeros(0, np.int64)
 
 
 class Transactions:
@@ -70,18 +35,14 @@ class Transactions:
         self._horizon = dedup_minutes
         self.passes_on = True  # not while a log is filled again: what was passed on is in it
 
-    @property
-    def defaults_key(self) -> str:
-        """The hash of which somebody new begins as a copy."""
-        return self._feature_bytes.defaults_key
-
     def defaults(self) -> list[bytes | str]:
         """A command to run before the first transaction: the features that somebody new begins with."""
         return self._feature_bytes.defaults()
 
     def build(self, evaluated: Evaluated, minutes: dict[int, deque[int]]) -> dict[int, Flush]:
         """What to write, by partition; `minutes`: those that have a `seen` key."""
-        flushes = {progress.partition: Flush() for progress in evaluated.progress}
+        defaults = self._feature_bytes.defaults_key
+        flushes = {progress.partition: Flush(progress.partition, defaults) for progress in evaluated.progress}
         rest = {p: flush.rest for p, flush in flushes.items()}
         self._pass_on(evaluated, rest)
         self._people_of(evaluated, flushes)

@@ -1,7 +1,7 @@
 """The write: all that a partition's position means, together or not at all.
 
 States, features in Feast's bytes, counts, message ids, alerts and the position are one transaction; where there are
-too many people for one, see `redo.py`. Commands are built for a whole batch from byte templates.
+too many people for one, see `redo.py`. They are built for a whole batch from byte templates.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import queue
 import threading
 from collections.abc import Callable
+from itertools import zip_longest
 from typing import Any
 
 import msgspec
@@ -19,37 +20,9 @@ from feature_repo import keys
 from feature_repo.declare import Array
 from feature_repo.layout import DOUBLE, PROJECT, double, entity_key, field, timestamp, timestamp_field
 from feature_repo.vocabulary import Vocabulary
+from flows.flush import Flush
 from flows.partition import Partition
-from flows.redo import Redo
-from flows.resp import StoreError, pack
-
-
-class Commands:
-    """Packed commands of one transaction, and how many they are."""
-
-    def __init__(self) -> None:
-        self.parts: list[bytes] = []
-        self.count = self.size = 0
-
-    def add(self, *args: str | bytes | int) -> None:
-        self.add_packed(pack(*args))
-
-    def add_packed(self, data: bytes, count: int = 1) -> None:
-        self.parts.append(data)
-        self.count += count
-        self.size += len(data)
-
-    def joined(self) -> bytes:
-        return b"".join(self.parts)
-
-    @staticmethod
-    def of(several: list[Commands]) -> Commands:
-        """Several as one."""
-        whole = Commands()
-        for commands in several:
-            whole.add_packed(b"".join(commands.parts), commands.count)
-        return whole
-
+from flows.resp import StoreError
 
 _FIELD = len(b"$4\r\n....\r\n")  # before a feature's value
 
@@ -147,27 +120,18 @@ def _bytes(values: Array) -> Array:
     return np.ascontiguousarray(values).view(np.uint8).reshape(len(values), width)
 
 
-AT_ONCE = 1024 * 1024  # bytes
 GROUPS = 2  # submitted and not yet done, at most
 
 
 class Job(msgspec.Struct):
-    """One partition's flush.
-
-    `people`: transactions that may be done twice. `rest`: what may not. A single one is sent with the rest, several one
-    after the other (see `redo.py`, also for `copied` and `defaults`). `done` gets the replies to each.
-    """
+    """One partition's flush; `done` gets the replies to each of its transactions."""
 
     partition: Partition
-    people: list[Commands]
-    rest: Commands
-    copied: list[bytes]
-    defaults: str
+    flush: Flush
     done: Callable[[list[list[Any]]], None]
 
-    @property
-    def size(self) -> int:
-        return self.rest.size + sum(commands.size for commands in self.people)
+
+Replies = list[tuple[Job, list[list[Any]]]]
 
 
 class Writer:
@@ -231,49 +195,12 @@ class Writer:
                 return
 
 
-Replies = list[tuple[Job, list[list[Any]]]]
-
-
 def _written(jobs: list[Job]) -> Replies:
-    small, large = ([job for job in jobs if (len(job.people) > 1) == several] for several in (False, True))
-    return [done for part in _parts(small) for done in _write(part)] + _write_large(large)
-
-
-def _parts(jobs: list[Job]) -> list[list[Job]]:
-    """Jobs to send at once: together while small, so that they share an fsync; else few, so that reads get between."""
-    parts: list[list[Job]] = [[]]
-    size = 0
-    for job in jobs:
-        if size > AT_ONCE:
-            parts.append([])
-            size = 0
-        parts[-1].append(job)
-        size += job.size
-    return parts
-
-
-def _write(jobs: list[Job]) -> Replies:
-    whole = [Commands.of([*job.people, job.rest]) for job in jobs]
-    waiting = [(job, job.partition.send(c.joined(), c.count)) for job, c in zip(jobs, whole, strict=True)]
-    return [(job, [finish()]) for job, finish in waiting]
-
-
-def _write_large(jobs: list[Job]) -> Replies:
-    """A transaction of each, then the next of each: so they share an fsync, and reads get between."""
-    steps = [_steps(job) for job in jobs]
+    """One transaction of each, then the next of each: so they share an fsync, and reads get between."""
     replies: Replies = [(job, []) for job in jobs]
-    for k in range(max((len(s) for s in steps), default=0)):
-        going = [i for i, s in enumerate(steps) if k < len(s)]
-        waiting = [jobs[i].partition.send(steps[i][k].joined(), steps[i][k].count) for i in going]
-        for i, finish in zip(going, waiting, strict=True):
-            replies[i][1].append(finish())
-    return [(job, found[1:]) for job, found in replies]
-
-
-def _steps(job: Job) -> list[Commands]:
-    name = keys.redo(job.partition.number)
-    job.rest.add("DEL", name)
-    whole = Commands.of([*job.people, job.rest])
-    first = Commands()
-    first.add("SET", name, Redo(whole.count, whole.joined(), job.copied, job.defaults).encoded())
-    return [first, *job.people, job.rest]
+    for turn in zip_longest(*(job.flush.transactions() for job in jobs)):
+        going = [(job, found, step) for (job, found), step in zip(replies, turn, strict=True) if step]
+        waiting = [(found, job.partition.send(step.joined(), step.count)) for job, found, step in going]
+        for found, finish in waiting:
+            found.append(finish())
+    return replies
