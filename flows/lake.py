@@ -24,11 +24,12 @@ from feature_repo import settings as configuration
 from feature_repo.settings import Settings
 from flows import lake_files as files
 from flows.lake_books import Books
-from flows.lake_files import EVENTS, Id, id_of
+from flows.lake_dates import Dates
+from flows.lake_files import EVENTS, FEATURES, Id, id_of, remove
 from flows.lake_retention import Retention
 from flows.lake_rows import Rows, kept
 from flows.lake_served import MUCH, Drain
-from flows.lake_shelf import LakeError, Part, Shelf, remove
+from flows.lake_shelf import LakeError, Part, Shelf
 from flows.lake_store import claim
 from flows.resp import Connection, Lost, Refused
 from flows.running import REDIS_DOWN, Sink, Source, connected, patiently, pause, run, say
@@ -53,6 +54,7 @@ class Lake:
         self.served = Drain(settings.lake, client, store.partitions, self.vocabulary.join_key)
         self._served_at = self._asked_at = clock()
         self._retention = Retention(settings.lake, client, settings.lake_days, self.shelves, self.served.shelves)
+        self.dates = Dates(settings.lake, client, {EVENTS: self.shelves, FEATURES: self.served.shelves}, clock)
         self._waiting: dict[int, list[Read]] = {}
         self._bytes = self._entries = 0
         self._since = 0.0
@@ -63,8 +65,13 @@ class Lake:
     def recover(self) -> None:
         """Brings the files in line with the positions. Raises LakeError."""
         for shelf in self.shelves:
-            shelf.recover(id_of(self._positions[shelf.partition]), partial(self._logged, keys.log(shelf.partition)))
+            position = id_of(self._positions[shelf.partition])
+            reached = shelf.recover(position, partial(self._logged, keys.log(shelf.partition)))
+            if reached > position:
+                self._positions[shelf.partition] = last = b"%d-%d" % reached
+                self.client.set(keys.lake_position(shelf.partition), last)
         self.served.recover()
+        self.dates.recover()
         self._retention.apply()
 
     def read(self) -> list[list[Read]]:
@@ -91,6 +98,7 @@ class Lake:
             self.flush()
         if self._is_served_due():
             self.take_served()
+        self.dates.work(busy=any(batches))
 
     def take_served(self, until: float = float("inf")) -> None:
         """Features as served, from their streams to the files; past `until` what is left stays there."""
@@ -117,6 +125,7 @@ class Lake:
 
     def finish(self) -> None:
         until = self.clock() + LAST_WORDS
+        self.dates.stop()
         self.flush(until)
         self.take_served(until)
         self.close()

@@ -94,10 +94,11 @@ class LakeReader:
     def _asked(
         self, kind: str, views: str, tail: pa.Table, which: tuple[Uids, int | None], asked: tuple[str, Sequence[Any]]
     ) -> pa.Table:
+        lost: Exception
         for _ in range(TRIES):
             try:
-                return _query(self._files(kind, *which), tail, views, _whose(which[0]), *asked)
-            except duckdb.IOException as error:
+                return _query(self._files(kind, *which), tail, views, self._whose(which[0]), *asked)
+            except (duckdb.IOException, FileNotFoundError) as error:
                 lost = error
         raise lost
 
@@ -110,8 +111,17 @@ class LakeReader:
 
     def _files(self, kind: str, uids: Uids, since: int | None) -> list[str]:
         date = "" if since is None else files.date_of((max(since - AHEAD_MS, 0), 0))
-        found = [file for p in uids for file in files.everything(self.lake, p, date, kind)]
+        found = [f for f in files.everything(self.lake, since=date, kind=kind) if any(map(f.may_hold, uids))]
         return [str(file.path) for file in files.current(found)]
+
+    def _whose(self, uids: Uids) -> str:
+        """Of a shared file only the row groups of these partitions are read."""
+        tests = []
+        if len(uids) < self.store.partitions:
+            tests.append(f'"partition" IN ({", ".join(map(str, uids))})')
+        if wanted := [str(uid) for mine in uids.values() for uid in mine or ()]:
+            tests.append(f"uid IN ({', '.join(wanted)})")
+        return " WHERE " + " AND ".join(tests) if tests else ""
 
     def _tail(self, uids: Uids) -> pa.Table:
         if self.client is None:
@@ -157,11 +167,6 @@ def _query(paths: list[str], tail: pa.Table, views: str, whose: str, query: str,
             source = f"(FROM read_parquet({listed}) UNION ALL BY NAME FROM tail)"
         connection.execute(views.format(source=source, whose=whose))
         return connection.sql(query, params=list(values)).to_arrow_table()
-
-
-def _whose(uids: Uids) -> str:
-    wanted = [str(uid) for mine in uids.values() for uid in mine or ()]
-    return f" WHERE uid IN ({', '.join(wanted)})" if wanted else ""
 
 
 def _times(window: Window) -> tuple[str, list[int]]:

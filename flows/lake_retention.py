@@ -31,7 +31,7 @@ class Retention:
 
     def apply(self) -> None:
         """Looks when a new date has begun, and at the start."""
-        today = max((shelf.date for shelf in self._events), default="")
+        today = max((place.name[5:] for place in _dates(self._lake / EVENTS)), default="")
         if today and today != self._today:
             self._today = today
             if self._days:

@@ -16,8 +16,8 @@ import redis
 from feature_repo import keys
 from feature_repo.training_sets import CREATED, EVENT_TIMESTAMP
 from flows import lake_files as files
-from flows.lake_files import FEATURES, Id, id_of
-from flows.lake_shelf import Part, Shelf, remove
+from flows.lake_files import FEATURES, Id, id_of, remove
+from flows.lake_shelf import Part, Shelf
 from flows.running import REDIS_DOWN, patiently, say
 from flows.served import ServedRows, decode, held
 
@@ -105,7 +105,9 @@ class Drain:
             if shelf.last() > position and (first is None or shelf.last() < first):
                 position = shelf.last()
                 self._commit(shelf.partition, b"%d-%d" % position)
-            shelf.recover(position, partial(_logged, self._client, stream))
+            reached = shelf.recover(position, partial(_logged, self._client, stream))
+            if reached > position:
+                self._commit(shelf.partition, b"%d-%d" % reached)
 
     def waiting(self) -> int:
         """Bytes in Redis, about."""

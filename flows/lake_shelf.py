@@ -10,7 +10,7 @@ import msgspec
 import pyarrow as pa
 
 from flows import lake_files as files
-from flows.lake_files import File, Id
+from flows.lake_files import File, Id, remove
 
 
 class LakeError(Exception):
@@ -33,35 +33,37 @@ class Shelf:
         self._lake, self._kind, self._place = lake, kind, lake / kind
         self._open: list[tuple[File, int]] = []  # of the latest date, with their rows
 
-    @property
-    def date(self) -> str:
-        """The latest that there is; empty when there is none."""
-        return self._open[-1][0].date if self._open else ""
-
-    def recover(self, position: Id, logged: Callable[[Id], bool]) -> None:
+    def recover(self, position: Id, logged: Callable[[Id], bool]) -> Id:
         """Removes what was written and not committed, or superseded and not removed; merges each date that is over.
 
-        `logged`: whether an entry is still in its stream. Raises LakeError rather than remove what is not.
+        `logged`: whether an entry is still in its stream. Raises LakeError rather than remove what is not. Returns
+        where to go on: the position, or beyond it the last entry that a file has which other partitions share.
         """
-        found = files.everything(self._lake, self.partition, kind=self._kind)
+        found = [f for f in files.everything(self._lake, self.partition, kind=self._kind) if self._holds(f)]
         for file in found:
-            if file.last > position and not logged(file.last):
+            last = file.spans()[self.partition][1]
+            if last > position and not logged(last):
                 raise LakeError(
                     f"{file.path} holds entries that are neither committed nor in the log: Redis went back in time. "
                     "Move the lake away, or set another TELLTALE_HOME"
                 )
-        committed = [f for f in found if f.last <= position]
-        standing = files.current(committed)
+        shared = [f for f in found if f.shared]
+        position = max([position, *(f.spans()[self.partition][1] for f in shared)])
+        standing = files.current(f for f in found if f.shared or f.last <= position)
         remove(f for f in found if f not in standing)
-        for _, dated in groupby(standing, lambda f: f.date):
+        for _, dated in groupby((f for f in standing if not f.shared), lambda f: f.date):
             self._close_date()
             self._open = [(f, files.rows(f)) for f in dated]
+        return position
+
+    def _holds(self, file: File) -> bool:
+        return self.partition in file.spans()
 
     def write(self, parts: Iterable[Part]) -> list[File]:
         """Writes a file a part; returns the files that these supersede, to be removed once the position stands."""
         stale: list[File] = []
         for part in parts:
-            if self._open and self.date != files.date_of(part.first):
+            if self._open and self._open[-1][0].date != files.date_of(part.first):
                 stale += self._merge([f for f, count in self._open if count < files.FULL])
                 self._open = []
             stale += self._add(part)
@@ -71,10 +73,13 @@ class Shelf:
         """Dates up to this one were removed."""
         self._open = [(file, count) for file, count in self._open if file.date > until]
 
+    def leave(self, date: str) -> None:
+        """The files of this date are somebody else's to merge."""
+        self._open = [(file, count) for file, count in self._open if file.date != date]
+
     def last(self) -> Id:
         """The last entry that is in a file; (0, 0) where there is none."""
-        found = files.everything(self._lake, self.partition, kind=self._kind)
-        return max((file.last for file in found), default=(0, 0))
+        return files.lasts(self._lake, self._kind).get(self.partition, (0, 0))
 
     def _add(self, part: Part) -> list[File]:
         older, count = self._small(len(part.rows))
@@ -101,8 +106,3 @@ class Shelf:
             return []
         files.write(self._place, dated, None, (self.partition, dated[0].first, dated[-1].last))
         return dated
-
-
-def remove(stale: Iterable[File]) -> None:
-    for file in stale:
-        file.path.unlink(missing_ok=True)

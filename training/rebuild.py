@@ -95,9 +95,8 @@ class Rebuild:
             pipe.set(keys.REBUILDING, EVENTS)
             pipe.hset(keys.STORE, mapping=msgspec.to_builtins(self.store))
             for kind, key in ((files.EVENTS, keys.lake_position), (files.FEATURES, keys.served_position)):
-                for p in range(self.store.partitions):
-                    if found := files.everything(self._settings.lake, p, kind=kind):
-                        pipe.set(key(p), _spelled(max(file.last for file in found)))
+                for p, last in files.lasts(self._settings.lake, kind).items():
+                    pipe.set(key(p), _spelled(last))
             pipe.execute()
 
     def _worked(self, engine: Restorer) -> None:

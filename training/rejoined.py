@@ -94,7 +94,7 @@ class Rejoined:
     def rest(self) -> Iterator[Absorption]:
         """What had been counted, or had come, and was not passed on by the end of the lake."""
         later, nobody = self._later(), self._counted(None, -1, _END)
-        last = {f.partition: f.last for f in files.everything(self._reader.lake)}  # in order, so the last one stands
+        last = files.lasts(self._reader.lake)
         names = [name for name in self._users if self._uid(name) in later]
         for low in range(0, len(names), CHUNK):
             known = self._people(set(names[low : low + CHUNK]))

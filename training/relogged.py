@@ -50,10 +50,10 @@ class Entry(msgspec.Struct):
 
 def entries(lake: Path, vocabulary: Vocabulary) -> Iterator[Entry]:
     """Everything that the lake holds, over all partitions by the log's time."""
-    found = files.everything(lake)
-    partitions = sorted({file.partition for file in found})
+    found = files.current(files.everything(lake))
+    partitions = sorted({p for file in found for p in file.spans()})
     made = _Made(vocabulary)
-    streams = [_partition(p, [f for f in files.current(found) if f.partition == p]) for p in partitions]
+    streams = [_partition(p, [f for f in found if p in f.spans()]) for p in partitions]
     for p, id_, rows in heapq.merge(*streams, key=itemgetter(1, 0)):
         yield made.entry(p, id_, rows)
 
@@ -63,15 +63,15 @@ def rows(lake: Path) -> int:
 
 
 def _partition(partition: int, found: Iterable[files.File]) -> Iterator[tuple[int, Id, list[dict[str, Any]]]]:
-    every = (row for file in found for row in _rows(file))
+    every = (row for file in found for row in _rows(file, partition))
     for id_, of in groupby(every, itemgetter("entry_id")):
         yield partition, files.id_of(id_.encode()), list(of)
 
 
-def _rows(file: files.File) -> Iterator[dict[str, Any]]:
+def _rows(file: files.File, partition: int) -> Iterator[dict[str, Any]]:
     with pq.ParquetFile(file.path) as opened:
         there = [name for name in COLUMNS if name in opened.schema_arrow.names]  # older files have no state
-        for batch in opened.iter_batches(ROWS, columns=there):
+        for batch in opened.iter_batches(ROWS, files.row_groups(opened, file, partition), there):
             columns = map(_listed, batch.columns)
             yield from (dict(zip(there, values, strict=True)) for values in zip(*columns, strict=True))
 

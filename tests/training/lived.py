@@ -77,6 +77,7 @@ class Run:
             lake.take(batches)
         lake.flush()
         lake.take_served()
+        lake.dates.work(busy=False)
         lake.close()
 
     def compared(self, sample: int = 100_000, removed_until: str = "") -> Report:
