@@ -18,8 +18,32 @@ class Golden(msgspec.Struct, frozen=True):
     calibrated: list[float]
 
 
+class Recommendation(msgspec.Struct, frozen=True):
+    """What to do from a probability and a confidence on: of several, the first that holds."""
+
+    action: str
+    probability: float
+    confidence: float = 0.0
+    reason: str = ""
+
+
+class Histogram(msgspec.Struct, frozen=True):
+    """How something was distributed in training: `counts` lie between `edges`, one more than they are.
+
+    `missing`: the share of rows in which it was not known.
+    """
+
+    edges: list[float]
+    counts: list[int]
+    missing: float = 0.0
+
+
 class Metadata(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """`threshold`: calibrated score from which an alert may open. `files`: sha256 of each file, hexadecimal."""
+    """`threshold`: calibrated score from which an alert may open. `files`: sha256 of each file, hexadecimal.
+
+    `defaults`: what stands for an input that is not known, in order; empty: what the service's features declare.
+    `importance`: each input's share of the gain. `histograms`: of each input, and of `score`, as trained.
+    """
 
     name: str
     version: str
@@ -37,6 +61,11 @@ class Metadata(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     vocabulary: int
     packages: dict[str, str]
     simulated: bool = True  # the people that it was trained on
+    entity: str = "user"
+    defaults: tuple[float, ...] = ()
+    importance: dict[str, float] = {}
+    recommendations: tuple[Recommendation, ...] = ()
+    histograms: dict[str, Histogram] = {}
 
 
 _SIMULATED = (
