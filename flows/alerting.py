@@ -31,6 +31,7 @@ from flows.scoring import Evaluated
 from flows.state import StateError
 from flows.store import connect, dial, open_store
 from flows.streams import Read
+from flows.windows import Full
 from onnx_models import registry
 from onnx_models.session import Model
 
@@ -122,7 +123,7 @@ def main() -> int:
     while not running.stopping.is_set():
         try:
             run(settings, vocabulary)
-        except (Fenced, LogBehind, StateError) as error:
+        except (Fenced, LogBehind, StateError, Full) as error:
             _log.error("%s", error)
             return 1
         except (StoreError, redis.RedisError) as error:

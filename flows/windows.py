@@ -77,7 +77,10 @@ class Table:
         """New rows for distinct identities that have none. uint64 (n,) -> int64 (n,). Raises Full."""
         short = len(uids) - len(self._free)
         if short > len(self.cold) - self._used:
-            raise Full(f"the table holds {len(self.cold)} people, no room for {len(uids)} more")
+            raise Full(
+                f"TELLTALE_CACHE_USERS: expected room for {len(uids)} people more, who share an entry of the log;"
+                f" got {len(self.cold)}, of whom {len(self)} are needed: raise it, the entry waits"
+            )
         taken = [self._free.pop() for _ in range(min(len(uids), len(self._free)))]
         rows = np.array([*taken, *range(self._used, self._used + max(short, 0))], np.int64)
         self._used += max(short, 0)
