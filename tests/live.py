@@ -89,6 +89,17 @@ def live(settings: Settings, module: str = "serving.app") -> Iterator[Live]:
         process.wait(10)
 
 
+@contextlib.contextmanager
+def worker(settings: Settings, module: str) -> Iterator[subprocess.Popen[bytes]]:
+    """A process of the flow, such as `flows.alerting`; ends by SIGTERM."""
+    process = subprocess.Popen([sys.executable, "-m", module], env=environment(settings), cwd=ROOT)
+    try:
+        yield process
+    finally:
+        process.terminate()
+        process.wait(10)
+
+
 def _await(running: Live) -> None:
     deadline = time.monotonic() + 15
     while running.process.poll() is None and time.monotonic() < deadline:

@@ -10,8 +10,6 @@ from __future__ import annotations
 import contextlib
 import gc
 import http.client
-import subprocess
-import sys
 import tempfile
 import time
 import warnings
@@ -30,8 +28,8 @@ from feature_repo.settings import Settings
 from feature_repo.vocabulary import Vocabulary
 from flows.store import embedded
 from tests.bench.options import Options
-from tests.bench.result import ROOT, Figure, Result, figure
-from tests.live import ORGANISATION, Live, environment, live
+from tests.bench.result import Figure, Result, figure
+from tests.live import ORGANISATION, Live, live, worker
 
 ROWS, BATCHES = 1_000, 20  # a request; batches of other people before the first come again
 CONNECTIONS = 4
@@ -176,20 +174,10 @@ def _ground() -> Iterator[tuple[Live, Any]]:
         server = embedded(Path(place))
         settings = Settings(home=Path(place))
         try:
-            with live(settings) as api, _engine(settings):
+            with live(settings) as api, worker(settings, "flows.alerting"):
                 yield api, _feast(Path(place), server.where.port)
         finally:
             server.stop()
-
-
-@contextlib.contextmanager
-def _engine(settings: Settings) -> Iterator[None]:
-    process = subprocess.Popen([sys.executable, "-m", "flows.alerting"], env=environment(settings), cwd=ROOT)
-    try:
-        yield
-    finally:
-        process.terminate()
-        process.wait(10)
 
 
 def _feast(place: Path, port: int) -> Any:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,7 +16,7 @@ from feature_repo import keys, layout
 from feature_repo.settings import Settings
 from feature_repo.vocabulary import Vocabulary, load
 from flows.store import Store, connect, embedded, open_store
-from tests.live import ORGANISATION, ROOT, Live, environment, live
+from tests.live import ORGANISATION, ROOT, Live, live, worker
 
 DATA = ROOT.parent / "shared" / "data"
 DOMAINS = Path(__file__).parent / "domains"
@@ -63,7 +61,7 @@ def replayed(home: Path, name: str, calls: list[dict[str, Any]]) -> Iterator[Rep
     settings = Settings(home=home, partitions=4, clock="log", feature_repo=str(DOMAINS / name) if name else "")
     server = embedded(home)
     try:
-        with live(settings) as api, contextlib.closing(connect(settings)) as client, engine(settings):
+        with live(settings) as api, contextlib.closing(connect(settings)) as client, worker(settings, "flows.alerting"):
             for at in range(0, len(calls), BATCH):
                 _post(api, calls[at : at + BATCH])
             _until_counted(client, len(calls))
@@ -75,16 +73,6 @@ def replayed(home: Path, name: str, calls: list[dict[str, Any]]) -> Iterator[Rep
 def _post(api: Live, calls: list[dict[str, Any]]) -> None:
     answer = api.post("/v1/batch", {"batch": calls}, X_Telltale_History="1")
     assert (answer.status, answer.json["accepted"], answer.json["rejected"]) == (200, len(calls), []), answer.body
-
-
-@contextlib.contextmanager
-def engine(settings: Settings) -> Iterator[None]:
-    process = subprocess.Popen([sys.executable, "-m", "flows.alerting"], env=environment(settings), cwd=ROOT)
-    try:
-        yield
-    finally:
-        process.terminate()
-        process.wait(10)
 
 
 def _until_counted(client: redis.Redis, events: int) -> None:

@@ -228,7 +228,13 @@ def test_pushed_features_come_through_feast_as_of_then(
 def test_the_readmes_lines_of_python_run(
     applied: tuple[Path, str], repository: Any, labels: pd.DataFrame, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As they stand, beside the room."""
+    """As they stand, beside the room: what is online now, and a training set of the service's inputs."""
     (block,) = re.findall(r"```python\n(.*?)```", (applied[0] / "README.md").read_text(), re.DOTALL)
     monkeypatch.chdir(applied[0].parent)
-    exec(block, {"labels": labels[[VOCABULARY.join_key, "event_timestamp"]].copy()})
+    said: dict[str, Any] = {"labels": labels[[VOCABULARY.join_key, "event_timestamp"]].copy()}
+    exec(block, said)
+    inputs = next(set(service.features) for service in VOCABULARY.services if service.name == "likely_to_sell")
+    assert set(said["now"]) == {VOCABULARY.join_key, *inputs}
+    assert said["now"][VOCABULARY.join_key] == ["main/ada"]
+    assert len(said["rows"]) == len(labels)
+    assert inputs < set(said["rows"])

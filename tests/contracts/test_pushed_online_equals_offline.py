@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import random
-import subprocess
-import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +17,9 @@ from flows import push
 from flows.partition import entry_id
 from flows.plan import Plan
 from flows.store import connect, embedded, open_store
-from tests.contracts.replayed import Replay, engine
+from tests.contracts.replayed import Replay
 from tests.flows.both_sides import VOCABULARY
-from tests.live import ORGANISATION, ROOT, Live, environment, live
+from tests.live import ORGANISATION, Live, live, worker
 from training.backfill import features
 from training.past import past
 
@@ -36,10 +33,10 @@ def test_after_pushes_the_stream_equals_the_past_in_the_lake(tmp_path: Path) -> 
     settings = Settings(home=tmp_path, partitions=2, clock="log", lake_seconds=1)
     server = embedded(tmp_path)
     try:
-        with live(settings) as api, contextlib.closing(connect(settings)) as client, engine(settings):
+        with live(settings) as api, contextlib.closing(connect(settings)) as client, worker(settings, "flows.alerting"):
             _happen(api)
             online = Replay(client, open_store(client), VOCABULARY).features(USERS)
-            with _lake(settings):
+            with worker(settings, "flows.lake"):
                 _until_kept(client)
     finally:
         server.stop()
@@ -92,16 +89,6 @@ def _push(api: Live, user: str, at: int, value: float | None, debt: float, to: s
     answer = api.post("/push", {"push_source_name": "user_finances_push", "df": df, "to": to})
     assert answer.status in (200, 202), answer.body  # 202: the engine is only starting
     return answer.status
-
-
-@contextlib.contextmanager
-def _lake(settings: Settings) -> Iterator[None]:
-    process = subprocess.Popen([sys.executable, "-m", "flows.lake"], env=environment(settings), cwd=ROOT)
-    try:
-        yield
-    finally:
-        process.terminate()
-        process.wait(10)
 
 
 def _until_kept(client: redis.Redis) -> None:

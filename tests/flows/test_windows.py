@@ -221,7 +221,7 @@ def test_full_table_says_so() -> None:
     """A table without a free row refuses, and takes others once somebody left."""
     table = Table(PLAN, 2)
     rows = table.allocate(np.array([5, 6], np.uint64))
-    with pytest.raises(Full, match="TELLTALE_CACHE_USERS: expected room for 1 people more.*got 2"):
+    with pytest.raises(Full, match=r"TELLTALE_CACHE_USERS: expected room for 1 people more.*got 2"):
         table.allocate(np.array([7], np.uint64))
     table.release(rows[:1])
     assert table.allocate(np.array([7], np.uint64)).tolist() == rows[:1].tolist()
