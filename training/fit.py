@@ -11,7 +11,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from training.model import Training
+from training.model import Candidate
 from training.people import Array
 
 BLOCK = 100_000  # rows scored at once
@@ -44,21 +44,24 @@ def margin(booster: Any, features: Array) -> Array:
     return np.concatenate([booster.inplace_predict(b, predict_type="margin") for b in blocks]).astype(np.float64)
 
 
-def boost(training: Training, features: Array, label: Array) -> Any:
-    """Trees on float32 (n, inputs) and bool (n,)."""
-    parameters = {
+def grow(candidate: Candidate, features: Array, label: Array, seed: int) -> Any:
+    """A candidate's trees on float32 (n, inputs) and bool (n,); the same by seed."""
+    shared = {
         "objective": "binary:logistic",
         "base_score": 0.5,
-        "max_depth": training.depth,
-        "learning_rate": training.learning_rate,
-        "min_child_weight": training.rows_a_leaf / 10,  # a row weighs p (1 - p), about a tenth of one here
-        "colsample_bytree": training.columns_a_tree,
-        "subsample": training.rows_a_tree,
+        "max_depth": candidate.depth,
+        "min_child_weight": candidate.rows_a_leaf / 10,  # a row weighs p (1 - p), about a tenth of one here
+        "subsample": candidate.rows,
         "tree_method": "hist",
-        "seed": training.seed,
+        "seed": seed,
         "nthread": 2,
     }
-    return xgboost.train(parameters, xgboost.DMatrix(features, label=label), training.trees)
+    matrix = xgboost.DMatrix(features, label=label)
+    if candidate.forest:  # one round of all trees; each answers a step of Newton's from the base score
+        own = {"num_parallel_tree": candidate.trees, "learning_rate": 1.0, "colsample_bynode": candidate.columns}
+        return xgboost.train(shared | own, matrix, 1)
+    own = {"learning_rate": candidate.learning_rate, "colsample_bytree": candidate.columns}
+    return xgboost.train(shared | own, matrix, candidate.trees)
 
 
 def calibrate(booster: Any, features: Array, label: Array) -> Fitted:

@@ -18,7 +18,7 @@ from training import evaluate, export, fit
 from training.dataset import TooFew, features_and_confidence
 from training.evaluate import Scored
 from training.labels import Labels
-from training.model import Training
+from training.model import Label, Training
 from training.past import NotReadable, past
 from training.people import Array
 from training.training_set import Wanted, from_past
@@ -74,8 +74,8 @@ def train(wanted: Wanted, asked: Labels, service: Service, options: Options, dir
     slices = [these.those(part) for part in _slices(these, options)]
     for name, part in zip(NAMES, slices, strict=True):
         _check(name, part, options)
-    training = Training(service=service.name, budget=options.budget, rule={}, horizon_days=options.horizon_days)
-    booster = fit.boost(training, slices[TRAIN].features, slices[TRAIN].label)
+    training = Training(service=service.name, budget=options.budget, label=Label(horizon_days=options.horizon_days))
+    booster = fit.grow(training.candidates[0], slices[TRAIN].features, slices[TRAIN].label, training.seed)
     try:
         fitted = fit.calibrate(booster, slices[EARLIER].features, slices[EARLIER].label)
     except ValueError as error:
@@ -176,7 +176,8 @@ def _metadata(
         budget=options.budget,
         files={},
         golden=card.Golden([], [], []),
-        trained_on=told | {"split": split, "trees": training.trees, "depth": training.depth},
+        trained_on=told
+        | {"split": split, "trees": training.candidates[0].trees, "depth": training.candidates[0].depth},
         metrics=metrics,
         vocabulary=wanted.vocabulary.fingerprint,
         packages={},

@@ -28,7 +28,7 @@ class Made(msgspec.Struct, frozen=True):
 def make(training: Training, outcome: str, inputs: Array, study: Study) -> Made:
     """`inputs`: columns of the features that the service lists."""
     label = study.train.label(outcome, training.horizon_days)
-    booster = fit.boost(training, study.train.rows.features[:, inputs], label)
+    booster = fit.grow(training.candidates[0], study.train.rows.features[:, inputs], label, training.seed)
     early = study.earlier.label(outcome, training.horizon_days)
     fitted = fit.calibrate(booster, study.earlier.rows.features[:, inputs], early)
     scorers: dict[str, Scorer] = {

@@ -73,6 +73,6 @@ def _trained_on(training: Training, service: Service, made_in: Study) -> dict[st
         f" judged {LATER.since}-{LATER.until}",
         "rows": len(label),
         "rows with the outcome": int(label.sum()),
-        "trees": training.trees,
-        "depth": training.depth,
+        "trees": training.candidates[0].trees,
+        "depth": training.candidates[0].depth,
     }
