@@ -1,14 +1,12 @@
 """`POST /get-online-features`, as Feast's feature server has it: one pipelined read, one encoding, no task in between.
 
-A request is read by `Reader.begin`, whoever took it in: the shortcut (`shortcut.py`), or the door below, which is
-plain ASGI and waits for what the shortcut does not: a key to be looked up, a connection, a body in pieces.
+A request is read by `Reader.begin`, whoever took it in (`quick_door.py`).
 """
 
 from __future__ import annotations
 
-import asyncio
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import msgspec
@@ -16,17 +14,16 @@ from starlette.types import Receive, Scope, Send
 
 from feature_repo.vocabulary import Vocabulary
 from flows.resp import StoreError
-from serving import front
+from serving import front, quick_door
 from serving.auth import Auth
-from serving.body import Gone, headers_of, read_json
 from serving.errors import JSON, ApiError, fault, located, reply, reply_error, unavailable
 from serving.feast_json import answer
 from serving.feast_messages import FeaturesRequest, OnlineFeatures
 from serving.feast_shape import Row, Shape, Shapes
-from serving.front import HUNG_UP
 from serving.log_clock import LogClock
 from serving.openapi import Operation
 from serving.pipeline import Pipeline
+from serving.quick_door import Done, not_allowed
 
 log = logging.getLogger("telltale.api")
 
@@ -34,7 +31,6 @@ PATH = "/get-online-features"
 BODY_BYTES = 4 << 20
 MOST_CELLS = 500_000  # values in one answer
 MAX_SHAPES, MAX_SHAPE = 256, 64 * 1024  # requests remembered but for their values, and the bytes of one
-Done = Callable[[bytes | ApiError], None]
 _decode = msgspec.json.Decoder(FeaturesRequest).decode
 
 
@@ -159,65 +155,6 @@ def _told(key: str, values: list[Any], *, text: bool) -> tuple[list[Any], list[b
     return told, [value.encode() for value in told]
 
 
-class Door:
-    """The path, as ASGI."""
-
-    def __init__(self, auth: Auth, reader: Reader) -> None:
-        self._auth, self._reader = auth, reader
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> int:
-        """Answers, and returns the status."""
-        if scope["method"] != "POST":
-            return await reply_error(send, not_allowed(scope["method"], "POST"))
-        try:
-            found = await self._answer(headers_of(scope), receive)
-        except ApiError as error:
-            return await reply_error(send, error)
-        except StoreError as error:
-            return await reply_error(send, unavailable(f"the store is not reachable: {error}"))
-        except Gone:
-            return HUNG_UP
-        return await reply(send, 200, found, JSON)
-
-    async def _answer(self, headers: dict[bytes, bytes], receive: Receive) -> bytes:
-        organisation = await self._auth.organisation(headers.get(b"authorization", b""))
-        body = await read_json(headers, receive, BODY_BYTES)
-        await self._reader.pipeline.ready()
-        answered: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
-
-        def done(found: bytes | ApiError) -> None:
-            if answered.done():
-                return
-            if isinstance(found, ApiError):
-                answered.set_exception(found)
-            else:
-                answered.set_result(found)
-
-        self._reader.begin(organisation, body, done)
-        return await answered
-
-
-def quick(auth: Auth, reader: Reader) -> Callable[[bytes, bytes, Done], bool]:
-    """For the shortcut: (Authorization, body, done) -> False, where something has to be waited for first."""
-
-    def begin(authorization: bytes, body: bytes, done: Done) -> bool:
-        organisation = auth.remembered(authorization)
-        if organisation is None or not reader.pipeline.connected:
-            return False
-        try:
-            reader.begin(organisation, body, done)
-        except ApiError as error:
-            done(error)
-        return True
-
-    return begin
-
-
-def not_allowed(method: str, *expected: str) -> ApiError:
-    allowed = ", ".join(expected)
-    return ApiError(405, f"expected {allowed}, not {method[:20]}", "method", headers=((b"allow", allowed.encode()),))
-
-
 async def health(scope: Scope, receive: Receive, send: Send) -> int:
     """`GET /health`, open to all: 200 and nothing more."""
     if scope["method"] not in ("GET", "HEAD"):
@@ -227,7 +164,7 @@ async def health(scope: Scope, receive: Receive, send: Send) -> int:
 
 def doors(auth: Auth, reader: Reader) -> dict[str, front.Door]:
     """Path -> what answers there."""
-    return {PATH: front.guarded(Door(auth, reader)), "/health": front.guarded(health)}
+    return {PATH: front.guarded(quick_door.Door(auth, reader, BODY_BYTES)), "/health": front.guarded(health)}
 
 
 operations = [

@@ -12,7 +12,7 @@ from starlette.types import Receive, Scope, Send
 from feature_repo.settings import Settings
 from feature_repo.vocabulary import Vocabulary, load
 from flows.store import Store, connect, create, embedded
-from serving import api, feast_read, feast_write, front, write_keys
+from serving import api, feast_read, feast_write, front, quick_door, write_keys
 from serving.api import Api
 from serving.errors import ApiError, reply_error
 from serving.front import Front, Requests
@@ -28,7 +28,7 @@ def doors(parts: Api) -> dict[str, front.Door]:
 
 def quick(parts: Api) -> dict[str, Quick]:
     """Those of them that are answered past ASGI."""
-    return {feast_read.PATH: feast_read.quick(parts.auth, parts.reader)}
+    return {feast_read.PATH: quick_door.quick(parts.auth, parts.reader)}
 
 
 class NothingElse:
