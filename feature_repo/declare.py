@@ -62,7 +62,8 @@ class Field(msgspec.Struct, frozen=True, kw_only=True):
     """One column of a view that outside data fills.
 
     `trait`: what is pushed here is told as this trait too, as if by `identify`, so that features made of the
-    trait move. A number tells a number, a text a text; a date cannot be told so.
+    trait move. A number tells a number, a text a text; a date cannot be told so. `default`: stands for it in a
+    model's inputs while it is not known, or expired; the store itself holds null then.
     """
 
     name: str
@@ -70,6 +71,19 @@ class Field(msgspec.Struct, frozen=True, kw_only=True):
     unit: str = ""
     kind: Literal["number", "integer", "text"] = "number"
     trait: str | None = None
+    default: float = 0.0
+
+
+class Input(msgspec.Struct, frozen=True, kw_only=True):
+    """A number that only the request for a score can give: the hour at which a mail is to leave, its words.
+
+    No store holds it, so Feast does not know it. `default` stands where the request leaves it out.
+    """
+
+    name: str
+    description: str
+    default: float
+    unit: str = ""
 
 
 class View(msgspec.Struct, frozen=True, kw_only=True):
@@ -213,8 +227,8 @@ class Signal(msgspec.Struct, frozen=True, kw_only=True):
 class Service(msgspec.Struct, frozen=True, kw_only=True):
     """A model's input list, in order. `alert`: the alert type that its score may open.
 
-    A feature of the flow's view goes by its name, one of another view as `view:feature`. The stream scores an alert
-    model from the flow's view alone.
+    A feature of the flow's view goes by its name, one of another view as `view:feature`, what the request gives as
+    `request:input`. The stream scores an alert model from the flow's view alone.
     """
 
     name: str

@@ -2,9 +2,10 @@
 
 from feature_repo.entities import ENTITIES
 from feature_repo.events import EVENTS, TRAITS
+from feature_repo.inputs import INPUTS
 from feature_repo.services import SERVICES
 from feature_repo.signals import SIGNALS
 from feature_repo.users import FEATURES, VIEW
 from feature_repo.views import VIEWS
 
-__all__ = ["ENTITIES", "EVENTS", "FEATURES", "SERVICES", "SIGNALS", "TRAITS", "VIEW", "VIEWS"]
+__all__ = ["ENTITIES", "EVENTS", "FEATURES", "INPUTS", "SERVICES", "SIGNALS", "TRAITS", "VIEW", "VIEWS"]

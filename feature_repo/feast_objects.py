@@ -121,8 +121,11 @@ def _aggregations(v: Vocabulary) -> Iterator[Aggregation]:
 
 
 def _service(v: Vocabulary, service: declare.Service, views: dict[str, FeatureView]) -> FeatureService:
-    """Features stand in the declared order; Feast keeps a service's features of one view together."""
-    found = [pair for pair in map(v.resolve, service.features) if pair]
+    """Features stand in the declared order; Feast keeps a service's features of one view together.
+
+    What only a request gives is no feature, so Feast does not have it.
+    """
+    found = [pair for pair in map(v.resolve, v.stored(service)) if pair]
     order = {view.name: i for i, (view, _) in reversed(list(enumerate(found)))}
     grouped = groupby(sorted(found, key=lambda pair: order[pair[0].name]), key=lambda pair: pair[0].name)
     tags = {"alert": service.alert, "outcome": service.outcome}

@@ -8,6 +8,62 @@ from feature_repo.users import FEATURES
 
 _ALL = tuple(feature.name for feature in FEATURES)
 
+_LEAD = (
+    "lead_crm:source_quality",
+    "lead_activity:response_minutes",
+    "lead_activity:messages_in",
+    "lead_activity:messages_out",
+    "lead_activity:appointments",
+    "lead_activity:engagement_rate",
+    "lead_property:has_property",
+    "lead_property:price",
+    "lead_property:photos",
+    "lead_property:market_activity",
+    "request:days_since_creation",
+)
+
+_MAIL = (
+    "request:send_hour",
+    "request:send_weekday",
+    "email_open_rate_90d",
+    "email_click_rate_90d",
+    "email_engagement_momentum",
+    "email_history:mails_sent",
+    "email_history:machine_opens",
+    "email_history:mobile_share",
+    "email_history:location_opens",
+    "request:mail_words",
+    "request:mail_links",
+    "request:mail_images",
+    "request:subject_hotness",
+    "request:is_campaign",
+    "session_count_30d",
+    "active_days_30d",
+    "days_since_last_visit",
+)
+
+_STAY = (
+    "login_frequency_slope_30d",
+    "doc_access_decline_30d",
+    "email_engagement_momentum",
+    "session_count_30d",
+    "visits_per_week",
+    "active_days_30d",
+    "days_since_last_visit",
+    "hours_since_last_event",
+    "mean_days_between_sessions",
+    "avg_session_minutes_30d",
+    "event_type_diversity_30d",
+    "doc_access_per_week",
+    "calculator_use_count_30d",
+    "property_count",
+    "user_satisfaction:rating",
+    "user_satisfaction:tickets_90d",
+    "user_satisfaction:resolution_hours",
+    "user_market:price_change_1y",
+    "user_market:sales_change_90d",
+)
+
 SERVICES = (
     Service(
         name="likely_to_sell",
@@ -37,4 +93,9 @@ SERVICES = (
         alert="INVESTMENT_INTEREST",
         outcome="investment_made",
     ),
+    Service(name="lead_score", features=_LEAD, description="will become a customer"),
+    Service(name="email_engagement", features=_MAIL, description="will open the mail within 7 days"),
+    Service(name="churn_30d", features=_STAY, description="will do nothing for the next 30 days"),
+    Service(name="churn_60d", features=_STAY, description="will do nothing for the next 60 days"),
+    Service(name="churn_90d", features=_STAY, description="will do nothing for the next 90 days"),
 )

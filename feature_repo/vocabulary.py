@@ -20,6 +20,7 @@ from feature_repo.declare import (
     EventType,
     Feature,
     Field,
+    Input,
     Last,
     Node,
     Service,
@@ -37,6 +38,7 @@ _TELLS = {"number": ("number", "integer"), "text": ("text",), "date": ()}  # whi
 COLUMNS = ("event_timestamp", "created")  # of rows for Feast's offline store, besides the join key and the features
 _OWNER = "telltale"
 _TTL_DAYS = 3  # of the flow's view: everybody is refreshed once a day, so an older value means that nobody does
+REQUEST = "request"  # `request:input` names what only a request gives, so no view may be called so
 KEEP_DAYS = 90  # tiles kept; a longer window cannot be declared
 UNKNOWN = 0xFFFF  # code of an event that the vocabulary does not name
 PUSHED = 0xFFFD  # code of a person's features from outside: touches no window, yet the person is scored again
@@ -62,6 +64,7 @@ class Vocabulary:
     """Events, traits, features, signals, services and views of one domain, with their numbers.
 
     `view` names the flow's view, `entity` and `join_key` whose it is; `views` holds it and the external ones.
+    `inputs`: what only a request gives, by `request:name`.
     `codes[i]` is what event code `i` in the log means; `fingerprint` names this numbering.
     """
 
@@ -76,6 +79,8 @@ class Vocabulary:
         self.entity, self.join_key = self.entities[0].name, self.entities[0].join_key
         self.external: tuple[View, ...] = tuple(getattr(module, "VIEWS", ()))
         self.views = {view.name: view for view in (self._flow_view(module), *self.external)}
+        self.given: tuple[Input, ...] = tuple(getattr(module, "INPUTS", ()))
+        self.inputs = {f"{REQUEST}:{given.name}": given for given in self.given}
         if found := errors(self):
             raise VocabularyError(found)
         self.codes = tuple(Code(e.name, tag) for e in self.events for tag in (None, *e.tags))
@@ -89,7 +94,9 @@ class Vocabulary:
         return View(
             name=self.view,
             entity=self.entity,
-            fields=tuple(Field(name=f.name, description=f.description, unit=f.unit) for f in self.features),
+            fields=tuple(
+                Field(name=f.name, description=f.description, unit=f.unit, default=f.default) for f in self.features
+            ),
             description=f"what the stream knows of a {self.entity}",
             owner=getattr(module, "OWNER", _OWNER),
             ttl_days=getattr(module, "TTL_DAYS", _TTL_DAYS),
@@ -105,6 +112,16 @@ class Vocabulary:
         view = self.views.get(view_name or self.view)
         found = next((f for f in view.fields if f.name == name), None) if view else None
         return (view, found) if view and found else None
+
+    def stored(self, service: Service) -> tuple[str, ...]:
+        """The service's inputs that a view holds, in order: all but those that only a request gives."""
+        return tuple(name for name in service.features if name not in self.inputs)
+
+    def default(self, reference: str) -> float:
+        """What stands for a model's input, in training and in answers, while it is not known. Raises KeyError."""
+        if found := self.resolve(reference):
+            return found[1].default
+        return self.inputs[reference].default
 
     @property
     def codebook(self) -> bytes:
@@ -186,6 +203,7 @@ def _duplicates(v: Vocabulary) -> list[str]:
         "entity": [e.name for e in v.entities],
         "join key": [e.join_key for e in v.entities],
         "view": [v.view, *(view.name for view in v.external)],
+        "input": [i.name for i in v.given],
     } | {f"view {view.name}, field": [f.name for f in view.fields] for view in v.external}
     found = []
     for kind, names in lists.items():
@@ -199,6 +217,7 @@ def _names(v: Vocabulary) -> list[str]:
     named = [*((view.name, where) for view, where in views), *((e.name, f"entity {e.name}") for e in v.entities)]
     named += [(f.name, f"{where}: {f.name}") for view, where in views for f in view.fields]
     named += [(s.name, f"service {s.name}") for s in v.services]
+    named += [(i.name, f"input {i.name}") for i in v.given]
     odd = [where for name, where in named if not re.fullmatch(r"[A-Za-z]\w*", name, re.ASCII) or "__" in name]
     found = [f"{where}: expected a name of letters, digits and single _" for where in odd]
     keys = {e.name: e.join_key for e in v.entities}
@@ -212,6 +231,7 @@ def _names(v: Vocabulary) -> list[str]:
 def _views(v: Vocabulary) -> list[str]:
     entities, traits = {e.name for e in v.entities}, {t.name: t for t in v.traits}
     found = [f"view {w.name}: no entity {w.entity}" for w in v.external if w.entity not in entities]
+    found += [f"view {REQUEST}: so is named what a request gives, name it otherwise" for w in v.views if w == REQUEST]
     found += [f"view {w.name}: its ttl is {w.ttl_days} days, expected 1 or more" for w in v.external if w.ttl_days < 1]
     for view in v.external:
         for told in (f for f in view.fields if f.trait):
@@ -266,12 +286,14 @@ def _windows(v: Vocabulary) -> list[str]:
 
 
 def _services(v: Vocabulary) -> list[str]:
-    found = [f"service {s.name}: no feature {n}" for s in v.services for n in s.features if v.resolve(n) is None]
+    found = [f"service {s.name}: no feature {n}" for s in v.services for n in v.stored(s) if v.resolve(n) is None]
     for service in v.services:
-        full = [f"{p[0].name}:{p[1].name}" for p in map(v.resolve, service.features) if p]
+        full = [f"{p[0].name}:{p[1].name}" for p in map(v.resolve, v.stored(service)) if p]
+        full += [n for n in service.features if n in v.inputs]
         twice = [n for n in dict.fromkeys(full) if full.count(n) > 1]
         found += [f"service {service.name}: lists {n} more than once" for n in twice]
     for service in (s for s in v.services if s.alert):
-        outside = [n for n in service.features if n not in {f.name for f in v.features} and v.resolve(n)]
+        outside = [n for n in service.features if n not in {f.name for f in v.features}]
+        outside = [n for n in outside if n in v.inputs or v.resolve(n)]
         found += [f"service {service.name}: an alert is scored in the stream, which has no {n}" for n in outside]
     return found

@@ -10,7 +10,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from feature_repo.declare import Field, View
+from feature_repo.declare import Field, Input, View
 from feature_repo.settings import Settings
 from feature_repo.vocabulary import Vocabulary
 from serving.definitions import Definitions
@@ -19,7 +19,10 @@ from serving.openapi import Operation
 
 
 class CatalogFeature(msgspec.Struct, kw_only=True):
-    """`window`, `default`: of what the stream counts. `services`: the models that it is an input of."""
+    """`window`: of what the stream counts. `default`: stands in a model's inputs for what is not known; null of a text.
+
+    `services`: the models that it is an input of.
+    """
 
     name: str
     kind: Literal["number", "integer", "text"]
@@ -50,8 +53,19 @@ class CatalogEntity(msgspec.Struct):
     description: str
 
 
+class CatalogInput(msgspec.Struct, kw_only=True):
+    """What only the request for a score can give, and what stands where it leaves it out."""
+
+    name: str
+    unit: str
+    default: float
+    description: str
+    services: list[str]
+    defined: str
+
+
 class CatalogService(msgspec.Struct):
-    """A model's inputs, in order, as `view:feature`."""
+    """A model's inputs, in order, as `view:feature`, or `request:input`."""
 
     name: str
     description: str
@@ -62,6 +76,7 @@ class CatalogService(msgspec.Struct):
 class Catalog(msgspec.Struct):
     entities: list[CatalogEntity]
     views: list[CatalogView]
+    inputs: list[CatalogInput]
     services: list[CatalogService]
 
 
@@ -82,6 +97,7 @@ class Cataloguer:
         return Catalog(
             [CatalogEntity(e.name, e.join_key, e.description) for e in v.entities],
             [self._view(view) for view in v.views.values()],
+            [self._input(reference, given) for reference, given in v.inputs.items()],
             [CatalogService(s.name, s.description, s.alert, self._inputs[s.name]) for s in v.services],
         )
 
@@ -108,11 +124,24 @@ class Cataloguer:
             kind=field.kind,
             unit=field.unit,
             window=counted.window if counted else None,
-            default=counted.default if counted else None,
+            default=None if field.kind == "text" else field.default,
             description=field.description,
-            services=[name for name, inputs in self._inputs.items() if f"{view.name}:{field.name}" in inputs],
+            services=self._users(f"{view.name}:{field.name}"),
             defined=self._definitions.of(view, field),
         )
+
+    def _input(self, reference: str, given: Input) -> CatalogInput:
+        return CatalogInput(
+            name=given.name,
+            unit=given.unit,
+            default=given.default,
+            description=given.description,
+            services=self._users(reference),
+            defined=self._definitions.of_input(given),
+        )
+
+    def _users(self, reference: str) -> list[str]:
+        return [name for name, inputs in self._inputs.items() if reference in inputs]
 
 
 async def catalogue(request: Request) -> Response:

@@ -9,7 +9,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from feature_repo import domain
-from feature_repo.declare import Field, Strength, View
+from feature_repo.declare import Field, Input, Strength, View
 from feature_repo.vocabulary import Vocabulary
 
 Found = tuple[str, int]  # file, line
@@ -31,7 +31,13 @@ class Definitions:
             found = next(self._calls("SIGNALS", self._signals[field.name]), None)
         else:
             found = next(self._calls("FEATURES", field.name), None)
-        found = found or self._templated(field.name)
+        return self._place_of(field.name, found)
+
+    def of_input(self, given: Input) -> str:
+        return self._place_of(given.name, next(self._calls("INPUTS", given.name), None))
+
+    def _place_of(self, declared: str, found: Found | None) -> str:
+        found = found or self._templated(declared)
         name, line = found or ("domain.py", 0)
         return f"{self._place.name}/{name}" + (f":{line}" if line else "")
 

@@ -69,7 +69,7 @@ class Shapes:
     def __init__(self, vocabulary: Vocabulary) -> None:
         self._vocabulary = vocabulary
         self._fields = {view.name: {f.name for f in view.fields} for view in vocabulary.views.values()}
-        self._services = {s.name: s.features for s in vocabulary.services}
+        self._services = {s.name: vocabulary.stored(s) for s in vocabulary.services}
         self._keys = {e.join_key: e for e in vocabulary.entities} | {e.name: e for e in vocabulary.entities}
 
     def made(self, asked: FeaturesRequest) -> Shape:

@@ -79,7 +79,7 @@ class Scorer:
     def score(self, known: Known) -> tuple[list[Score], dict[str, str]]:
         """(scores, highest first; models that cannot score, and why)."""
         scored, refused = [], {}
-        for service in self._vocabulary.services:
+        for service in (s for s in self._vocabulary.services if s.alert):  # whose inputs `known` holds
             try:
                 scored.append(self._score(service, known))
             except NoModel as error:

@@ -94,7 +94,7 @@ def requests(count: int) -> Iterator[dict[str, Any]]:
         request: dict[str, Any] = {"entities": dict(sorted(entities.items(), key=lambda _: rng.random()))}
         references = [f"{view}:{f.name}" for view in views for f in VIEWS[view].fields]
         if rng.random() < 0.15:
-            request["feature_service"] = rng.choice([s.name for s in VOCABULARY.services])
+            request["feature_service"] = rng.choice([s.name for s in VOCABULARY.services if s.alert])
         else:
             request["features"] = rng.sample(references, rng.choice([1, 3, len(references)]))
         if "user_finances" in views or rng.random() < 0.3:

@@ -17,6 +17,7 @@ from feature_repo.declare import (
     EventType,
     Feature,
     Field,
+    Input,
     Last,
     Service,
     Signal,
@@ -81,10 +82,36 @@ def test_every_entity_and_external_view_has_a_row_in_the_readme(
 
 @pytest.mark.parametrize(("view", "field"), PUSHED, ids=lambda one: getattr(one, "name", one))
 def test_every_pushed_feature_has_a_row_in_the_readme(view: str, field: Field) -> None:
-    """Its kind, unit, trait and description as declared."""
+    """Its kind, unit, trait, default and description as declared."""
     trait = f"`{field.trait}`" if field.trait else ""
-    row = f"| `{view}:{field.name}` | {field.kind} | {field.unit} | {trait} | {field.description} |"
+    row = f"| `{view}:{field.name}` | {field.kind} | {field.unit} | {trait} | {field.default:g} | {field.description} |"
     assert row in README.splitlines()
+
+
+@pytest.mark.parametrize("reference", VOCABULARY.inputs)
+def test_every_input_of_a_request_has_a_row_in_the_readme(reference: str) -> None:
+    """Its unit, default and description as declared."""
+    given = VOCABULARY.inputs[reference]
+    assert f"| `{reference}` | {given.unit} | {given.default:g} | {given.description} |" in README.splitlines()
+
+
+@pytest.mark.parametrize("service", VOCABULARY.services, ids=lambda service: service.name)
+def test_every_input_of_a_model_has_a_source_and_a_default(service: Service) -> None:
+    """The stream, a push, or the request."""
+    for name in service.features:
+        if name in VOCABULARY.inputs:
+            assert VOCABULARY.default(name) == VOCABULARY.inputs[name].default
+        else:
+            found = VOCABULARY.resolve(name)
+            assert found is not None
+            assert VOCABULARY.default(name) == found[1].default
+
+
+@pytest.mark.parametrize("service", [s for s in VOCABULARY.services if not s.alert], ids=lambda service: service.name)
+def test_a_model_that_is_scored_when_asked_reads_views_of_one_entity(service: Service) -> None:
+    """So that one id finds all that is stored of it."""
+    found = [VOCABULARY.resolve(name) for name in VOCABULARY.stored(service)]
+    assert len({pair[0].entity for pair in found if pair}) == 1
 
 
 def test_somebody_unknown_has_the_defaults() -> None:
@@ -168,6 +195,7 @@ USER = Entity(name="user", join_key="user_id", description="somebody")
 LEAD = Entity(name="lead", join_key="lead_id", description="an enquiry")
 TRAITS = (Trait(name="job", description="job", kind="text"), Trait(name="age", description="age"))
 RANK = Field(name="rank", description="rank")
+HOUR = Input(name="hour", default=9.0, description="hour of the day")
 FAULTS: dict[str, dict[str, Any]] = {
     "entity user is declared 2 times": {"ENTITIES": (USER, Entity(name="user", join_key="id", description="again"))},
     "join key user_id is declared 2 times": {
@@ -211,6 +239,20 @@ FAULTS: dict[str, dict[str, Any]] = {
     "service model: no feature erp:rank": {"VIEWS": (view(),), "SERVICES": (service("erp:rank"),)},
     "service model: no feature rank": {"VIEWS": (view(),), "SERVICES": (service("rank"),)},
     "service model: lists user_features:views more than once": {"SERVICES": (service("views", "user_features:views"),)},
+    "view request: so is named what a request gives, name it otherwise": {"VIEWS": (view("request"),)},
+    "input hour is declared 2 times": {"INPUTS": (HOUR, HOUR)},
+    "input the hour: expected a name of letters, digits and single _": {
+        "INPUTS": (Input(name="the hour", default=9.0, description="hour"),)
+    },
+    "service model: no feature request:minute": {"INPUTS": (HOUR,), "SERVICES": (service("request:minute"),)},
+    "service model: lists request:hour more than once": {
+        "INPUTS": (HOUR,),
+        "SERVICES": (service("request:hour", "request:hour"),),
+    },
+    "service model: an alert is scored in the stream, which has no request:hour": {
+        "INPUTS": (HOUR,),
+        "SERVICES": (service("views", "request:hour", alert="BUY"),),
+    },
     "service model: an alert is scored in the stream, which has no crm:rank": {
         "VIEWS": (view(),),
         "SERVICES": (service("views", "crm:rank", alert="BUY"),),

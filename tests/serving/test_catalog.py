@@ -41,21 +41,35 @@ def test_it_lists_every_feature_as_declared(catalogue: Any) -> None:
     assert told == [(v.name, v.entity, v.owner, v.ttl_days, f.name, f.kind, f.unit, f.description) for v, f in FEATURES]
 
 
-def test_what_the_stream_counts_has_window_and_default(catalogue: Any) -> None:
-    """And nobody may push it; what is pushed has neither."""
+def test_it_lists_what_only_a_request_gives(catalogue: Any) -> None:
+    """With unit and default, and where it is declared."""
+    told = [(i["name"], i["unit"], i["default"], i["description"]) for i in catalogue["inputs"]]
+    assert told == [(i.name, i.unit, i.default, i.description) for i in VOCABULARY.inputs.values()]
+    for given in catalogue["inputs"]:
+        file, line = given["defined"].split(":")
+        said = "".join(Path(ROOT, file).read_text().splitlines()[int(line) - 1 : int(line) + 1])
+        assert f'"{given["name"]}"' in said
+
+
+def test_what_the_stream_counts_has_a_window(catalogue: Any) -> None:
+    """And nobody may push it; what is pushed has none, but a default all the same."""
     (flow, *external) = catalogue["views"]
     declared = {f.name: (f.window, f.default) for f in VOCABULARY.features}
     assert {f["name"]: (f["window"], f["default"]) for f in flow["features"]} == declared
     assert flow["push_source"] is None
     assert [view["push_source"] for view in external] == [view.push_source for view in VOCABULARY.external]
     assert {f["window"] for view in external for f in view["features"]} == {None}
+    defaults = {f"{w.name}:{f.name}": f.default for w in VOCABULARY.external for f in w.fields}
+    assert {f"{view['name']}:{f['name']}": f["default"] for view in external for f in view["features"]} == defaults
 
 
 def test_it_tells_who_uses_a_feature(catalogue: Any) -> None:
     """A service lists its inputs in order, and each of them lists the service."""
     users = {f"{v['name']}:{f['name']}": f["services"] for v in catalogue["views"] for f in v["features"]}
+    users |= {f"request:{given['name']}": given["services"] for given in catalogue["inputs"]}
     for service, declared in zip(catalogue["services"], VOCABULARY.services, strict=True):
-        assert service["features"] == [f"{VOCABULARY.view}:{name}" for name in declared.features]
+        full = [name if ":" in name else f"{VOCABULARY.view}:{name}" for name in declared.features]
+        assert service["features"] == full
         assert all(service["name"] in users[feature] for feature in service["features"])
     assert users["lead_crm:engagement_score"] == []
 

@@ -53,11 +53,12 @@ def test_nobody_is_a_404(api: Live, log: Log, route: str) -> None:
 
 
 def test_scores_are_those_of_the_newest_models(api: Live, log: Log) -> None:
-    """Every service has a score, equal to its model's own answer, or the reason why it has none."""
+    """Every service that alerts has a score, equal to its model's own answer, or the reason why it has none."""
     written(log, "scored")
     told = api.ask("GET", "/v1/users/scored/scores").json
     found = {score["model"]: score for score in told["scores"]}
-    for service in VOCABULARY.services:
+    services = [service for service in VOCABULARY.services if service.alert]
+    for service in services:
         if not registry.versions(service.name):
             assert "found none" in told["refused"][service.name]
             continue
@@ -70,4 +71,4 @@ def test_scores_are_those_of_the_newest_models(api: Live, log: Log) -> None:
         assert score["raw"] == pytest.approx(float(raw[0]), abs=1e-6)
         assert 0 < len(score["reasons"]) <= 5
         assert all(reason["says"] and reason["contribution"] for reason in score["reasons"])
-    assert len(told["scores"]) + len(told["refused"]) == len(VOCABULARY.services)
+    assert len(told["scores"]) + len(told["refused"]) == len(services)
