@@ -19,12 +19,16 @@ class Golden(msgspec.Struct, frozen=True):
 
 
 class Recommendation(msgspec.Struct, frozen=True):
-    """What to do from a probability and a confidence on: of several, the first that holds."""
+    """What to do from a probability and a confidence on, and why: of several, the first that holds.
+
+    `level`: the name of the risk, where it has one.
+    """
 
     action: str
     probability: float
     confidence: float = 0.0
     reason: str = ""
+    level: str = ""
 
 
 class Histogram(msgspec.Struct, frozen=True):
