@@ -198,7 +198,7 @@ class Engine:
     def _check_fields(self, partition: int, lost: Array) -> None:
         """A hash that is not whole was expired, deleted or somebody else's: write it whole next time."""
         if len(lost):
-            self.people.written[lost] = np.nan
+            self.people.online.forget(lost)
             self.people.dirty[lost] = True
             self.counting.of(partition)
 

@@ -10,6 +10,7 @@ from feature_repo.declare import Array
 from flows.eras import begun
 from flows.lookups import Lookups
 from flows.meters import Meters
+from flows.online import Online
 from flows.plan import Plan
 from flows.state import Layouts
 from flows.windows import Table
@@ -22,7 +23,7 @@ class People:
     """Rows of the table with their names and partitions.
 
     `dirty`: counted since the last write. `muted`: last touched by imported history, so nothing fires.
-    `written`: the feature values in Redis as far as we know, NaN = not known. `relay`: an anonymous
+    `relay`: an anonymous
     person who was identified; what comes is passed on. `new`: begun here and never written. `writing`: how many
     writes of them are under way.
     """
@@ -35,7 +36,7 @@ class People:
         self.writing = np.zeros(capacity, np.uint8)
         self.muted = np.zeros(capacity, bool)
         self.relay = np.zeros(capacity, bool)
-        self.written = np.zeros((capacity, len(plan.vocabulary.features)))
+        self.online = Online(capacity, len(plan.vocabulary.features))
         self.created: list[Array] = []
         self.new = np.zeros(capacity, bool)
         self.meters = Meters()
@@ -127,7 +128,7 @@ class People:
     def _place(self, uids: Array, partitions: Array, names: list[bytes]) -> Array:
         rows = self.table.allocate(uids)
         self.partition[rows] = partitions
-        self.written[rows] = np.nan
+        self.online.forget(rows)
         for row, name in zip(rows.tolist(), names, strict=True):
             self.names[row] = name
         return rows

@@ -1,7 +1,7 @@
 """From declarations to arrays: which numbers a person's row holds, and how features come out of them.
 
-A row is int64. The hot part, kept in Redis as it is: `now`, `origin` (see `eras.py`), the open tile's counters, last
-moments, traits, episodes. The base part, recomputed from the closed tiles: a sum for each window.
+A row is int64 and kept in Redis as it is: `now`, `origin` (see `eras.py`), the open tile's counters, last moments,
+traits, episodes. Beside it, recomputed from the closed tiles: a sum for each window.
 """
 
 from __future__ import annotations
@@ -152,7 +152,6 @@ class Plan:
         self.changed = self.told + k
         self.episode = self.changed + k  # for each alert type: when it last opened; is it open
         self.hot = self.episode + 2 * len(self.alerts)
-        self.width = self.hot + len(self.windows)
         self.hourly = np.array([x.hourly for x in self.columns], bool)
         self.is_value = np.array([x.value for x in self.columns], bool)
         self.unit = np.where(self.hourly, HOUR, DAY)

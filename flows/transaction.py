@@ -63,21 +63,19 @@ class Transactions:
             row = int(evaluated.rows[at])
             values, closed = people.table.values[row], people.table.cold[row]
             change = self._layouts.eras.change(int(values[plan.origin]))
-            if not (values[plan.today : plan.hot].any() or closed or change):
+            if not (values[plan.today :].any() or closed or change):
                 continue
             origin, values[plan.origin] = values[plan.origin] + change, change
             anonymous, user, *_ = people.names[row].split(b"\0")
             partition, entry = self._absorption(anonymous, user, bool(people.muted[row]))
-            hot = self._layouts.head + values[: plan.hot].tobytes()
+            hot = self._layouts.head + values.tobytes()
             cold = self._layouts.cold(user, closed)
             into = commands[int(people.partition[row])]
             fields = ("e", entry, "h", hot, "c", cold, "p", position[int(people.partition[row])])
             if self.passes_on:
                 into.add_packed(append(self._store.clock, partition, int(values[0]), *fields))
-            values[1:] = 0
+            people.table.empty(row)
             values[plan.origin] = origin
-            people.table.cold[row] = b""
-            people.table.cold_changed[row] = True
             evaluated.features[at] = people.evaluate(np.array([row]))[0]
 
     def _absorption(self, anonymous: bytes, user: bytes, muted: bool) -> tuple[int, bytes]:
@@ -90,7 +88,7 @@ class Transactions:
         """State and features of everybody who changed."""
         rows, table = evaluated.rows, self._people.table
         uids = table.index.keys[rows]
-        hot = hot_states(self._layouts.head, uids, table.values[rows, : self._plan.hot])
+        hot = hot_states(self._layouts.head, uids, table.values[rows])
         cold = table.cold_changed[rows]
         table.cold_changed[rows] = False
         names = [self._people.names[row].partition(b"\0")[0] for row in rows.tolist()]
@@ -125,13 +123,9 @@ class Transactions:
         people, rows, values = self._people, evaluated.rows, evaluated.features
         new = people.new[rows]
         people.new[rows] = False
-        people.written[rows[new]] = self._defaults
-        known = ~np.isnan(people.written[rows, 0])
-        nulls = np.isnan(values)
-        kept = np.where(nulls, np.inf, values) if nulls.any() else values  # inf: null, as NaN says that it is not known
-        changed = people.written[rows] != kept
-        people.written[rows] = kept
-        return new, known, changed
+        people.online.begin(rows[new], self._defaults)
+        known = people.online.known[rows]
+        return new, known, people.online.write(rows, values)
 
     def _serve(self, evaluated: Evaluated, commands: dict[int, Commands]) -> None:
         """What the people whom the lake follows were served goes on its way there."""

@@ -2,7 +2,7 @@
 
 Windows are tiles: hour tiles up to a day, UTC day tiles beyond. The tile that is open now is counted in
 the row itself; closed tiles are a sorted list of packed entries a person (`cold`), of which each window's
-sum is kept in the row. So an event costs a scatter-add, and the list is opened only when a tile closes or
+sum is kept beside the row. So an event costs a scatter-add, and the list is opened only when a tile closes or
 an event comes late. All sums are integers: no order of arrival and no cut of the batches changes them.
 """
 
@@ -61,7 +61,9 @@ class Table:
     def __init__(self, plan: Plan, capacity: int) -> None:
         self.plan = plan
         self.index = Index(capacity)
-        self.values = np.zeros((capacity, plan.width), np.int64)
+        self.values = np.zeros((capacity, plan.hot), np.int64)
+        self._sums = np.zeros((capacity, len(plan.windows)), np.int32)
+        self._wide: dict[int, Array] = {}  # sums of rows of which one takes more than 32 bits
         self.cold: list[bytes] = [b""] * capacity
         self.cold_changed = np.zeros(capacity, bool)
         self._flat = self.values.reshape(-1)
@@ -91,6 +93,7 @@ class Table:
         """Forget people."""
         self.index.remove(self.index.keys[rows])
         self.values[rows] = 0
+        self._keep_sums(rows, np.zeros((len(rows), len(self.plan.windows)), np.int64))
         self.cold_changed[rows] = False
         for row in rows.tolist():
             self.cold[row] = b""
@@ -131,7 +134,7 @@ class Table:
         if len(passed):
             unique, position = _last(rows[passed])
             self._roll(unique, now[passed][position])
-        np.maximum.at(self._flat, rows * self.plan.width, now)
+        np.maximum.at(self._flat, rows * self.plan.hot, now)
 
     def _count(self, rows: Array, codes: Array, values: Array, ts: Array) -> None:
         plan = self.plan
@@ -141,14 +144,14 @@ class Table:
         tile = ts[at] // unit
         row = rows[at]
         open_ = tile == self.values[row, 0] // unit
-        np.add.at(self._flat, row[open_] * plan.width + plan.today + column[open_], amount[open_])
+        np.add.at(self._flat, row[open_] * plan.hot + plan.today + column[open_], amount[open_])
         if not open_.all():
             shut = ~open_
             self._insert(row[shut], column[shut], tile[shut], amount[shut])
 
     def _remember(self, rows: Array, codes: Array, ts: Array) -> None:
         at, last = self.plan.lasts_of.expand(codes)
-        np.maximum.at(self._flat, rows[at] * self.plan.width + self.plan.last + last, ts[at])
+        np.maximum.at(self._flat, rows[at] * self.plan.hot + self.plan.last + last, ts[at])
 
     # -- tiles
 
@@ -225,7 +228,24 @@ class Table:
         np.minimum.at(earliest, (owner[at] * len(plan.windows) + window)[~adds], tile[~adds])
         found = earliest != _NEVER
         sums.reshape(-1)[found] = earliest[found]
-        self.values[rows, plan.hot :] = sums
+        self._keep_sums(rows, sums)
+
+    def _keep_sums(self, rows: Array, sums: Array) -> None:
+        """Sums of distinct rows, int64 (n, windows): half of a million rows' memory are zeros of 64 bits otherwise."""
+        narrow = sums.astype(np.int32)
+        self._sums[rows] = narrow
+        if self._wide:
+            for row in rows.tolist():
+                self._wide.pop(row, None)
+        for i in np.flatnonzero((narrow != sums).any(axis=1)).tolist():
+            self._wide[int(rows[i])] = sums[i]
+
+    def _sums_of(self, rows: Array) -> Array:
+        sums = self._sums[rows].astype(np.int64)
+        for i, row in enumerate(rows.tolist() if self._wide else ()):
+            if row in self._wide:
+                sums[i] = self._wide[row]
+        return sums
 
     # -- traits
 
@@ -246,13 +266,20 @@ class Table:
 
     def restore(self, rows: Array, hot: Array, cold: list[bytes]) -> None:
         """Put saved state into new rows: hot int64 (n, plan.hot), closed tiles of each."""
-        self.values[rows, : self.plan.hot] = hot
+        self.values[rows] = hot
         for row, closed in zip(rows.tolist(), cold, strict=True):
             self.cold[row] = closed
         nothing = np.zeros(0, np.int64)
         self._settle(rows, nothing, nothing, nothing, nothing)
 
     # -- joining
+
+    def empty(self, row: int) -> None:
+        """Somebody whose history went to another row: only the moment up to which this one stands remains."""
+        self.values[row, 1:] = 0
+        self._keep_sums(np.array([row]), np.zeros((1, len(self.plan.windows)), np.int64))
+        self.cold[row] = b""
+        self.cold_changed[row] = True
 
     def absorb(self, row: int, hot: Array, cold: bytes) -> None:
         """Add another row's history (`hot` (plan.hot,), closed tiles) to this one, which must not be older."""
@@ -286,7 +313,7 @@ class Table:
         amount = np.concatenate((hot[at, plan.today + column], (entries << (64 - _TILE)) >> (64 - _TILE)))
         column, tile, row = key >> 20, key & _TILE_MASK, rows[owner]
         open_ = tile == self.values[row, 0] // plan.unit[column]
-        np.add.at(self._flat, row[open_] * plan.width + plan.today + column[open_], amount[open_])
+        np.add.at(self._flat, row[open_] * plan.hot + plan.today + column[open_], amount[open_])
         self._insert(row[~open_], column[~open_], tile[~open_], amount[~open_])
         lasts = slice(plan.last, plan.trait)
         self.values[rows, lasts] = np.maximum(self.values[rows, lasts], hot[:, lasts])
@@ -312,7 +339,7 @@ class Table:
         return Signals(names, counts, np.array(strength).reshape(shape), np.array(confidence).reshape(shape))
 
     def _run(self, rows: Array) -> list[Array]:
-        view = _View(self.plan, self.values[rows])
+        view = _View(self.plan, self.values[rows], self._sums_of(rows))
         done: list[Array] = []
         for evaluation in self.plan.steps:
             done.append(evaluation(view, done))
@@ -322,15 +349,15 @@ class Table:
 class _View:
     """Columns of some rows, as of each row's own now."""
 
-    def __init__(self, plan: Plan, values: Array) -> None:
+    def __init__(self, plan: Plan, values: Array, sums: Array) -> None:
         self._plan = plan
-        self._columns = np.ascontiguousarray(values.T)
+        self._columns, self._sums = np.ascontiguousarray(values.T), np.ascontiguousarray(sums.T)
         self.now = self._columns[0].astype(np.float64)
         self._tile = {HOUR: self._columns[0] // HOUR, DAY: self._columns[0] // DAY}
 
     def window(self, i: int) -> Array:
         plan, window = self._plan, self._plan.windows[i]
-        closed = self._columns[plan.hot + i]
+        closed = self._sums[i]
         today = self._columns[plan.today + window.column]
         tile = self._tile[int(plan.unit[window.column])]
         match window.kind:
