@@ -18,6 +18,7 @@ from onnx_models import card
 from onnx_models.session import ONNX_ERRORS, Array, Model
 
 HERE = Path(__file__).parent
+LARGEST = 64 << 20  # bytes of a file
 TOLERANCE = 1e-5  # between the trainer's answers and ours
 UNREADABLE: tuple[type[Exception], ...] = (*ONNX_ERRORS, ValueError, OSError)
 _VERSION = re.compile(r"\d{14}")
@@ -30,6 +31,14 @@ class ModelError(RuntimeError):
 
 class NoModel(ModelError):
     """There is no version that can be trusted."""
+
+
+class NoVersion(ModelError):
+    """The model has no such version."""
+
+
+class Conflict(ModelError):
+    """What was asked does not go with what stands in the registry."""
 
 
 class Damaged(ModelError):
@@ -82,36 +91,66 @@ def load(
     refused: tuple[str, ...] = (),
 ) -> Model:
     """One version, verified. Raises Damaged, OtherInputs or OtherAnswers."""
-    place = Path(directory or HERE) / name / version
-    metadata = _metadata(place)
-    _check_files(metadata, place)
+    return verified(read(Path(directory or HERE) / name / version), inputs, refused)
+
+
+class Files(msgspec.Struct, frozen=True):
+    """What lies in a version's directory, read once: what is checked is what is loaded.
+
+    `seal`: sha256 of the metadata, which holds those of the other files.
+    """
+
+    place: Path
+    metadata: card.Metadata
+    graph: bytes
+    seal: str
+
+
+def read(place: Path) -> Files:
+    """A version's files, each with the sha256 that the metadata states. Raises Damaged."""
+    text = _content(place / card.METADATA)
+    try:
+        metadata = card.decode(text)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        raise Damaged(f"{place / card.METADATA}: expected a model's metadata: {error}") from error
+    if (metadata.name, metadata.version) != (place.parent.name, place.name):
+        raise Damaged(f"{place}: expected its own metadata, got those of {metadata.name} {metadata.version}")
+    graph, _ = (_checked(metadata, place / file) for file in (card.ONNX, card.BOOSTER))
+    return Files(place, metadata, graph, digest(text))
+
+
+def _content(path: Path) -> bytes:
+    try:
+        size = path.stat().st_size
+        if size > LARGEST:
+            raise Damaged(f"{path}: expected at most {LARGEST} bytes, got {size}")
+        return path.read_bytes()
+    except OSError as error:
+        raise Damaged(f"{path}: expected a file: {error}") from error
+
+
+def _checked(metadata: card.Metadata, path: Path) -> bytes:
+    content, expected = _content(path), metadata.files.get(path.name)
+    if digest(content) != expected:
+        raise Damaged(f"{path}: expected sha256 {expected}, got {digest(content)}")
+    return content
+
+
+def verified(files: Files, inputs: tuple[str, ...] | None = None, refused: tuple[str, ...] = ()) -> Model:
+    """The model, if its inputs are those of its service and its answers those of its trainer.
+
+    Raises Damaged, OtherInputs or OtherAnswers.
+    """
+    metadata, place = files.metadata, files.place
     _check_inputs(metadata, _stated(metadata.service) if inputs is None else inputs)
     try:
-        model = Model(metadata, place, refused)
+        model = Model(metadata, place, refused, files.graph)
         raw, calibrated = model.scores(np.array(metadata.golden.inputs, np.float32))
     except UNREADABLE as error:
         raise Damaged(f"{place}: expected an ONNX model of {len(metadata.inputs)} inputs: {error}") from error
     _check_answers(f"{place}: raw", raw, metadata.golden.raw)
     _check_answers(f"{place}: calibrated", calibrated, metadata.golden.calibrated)
     return model
-
-
-def _metadata(place: Path) -> card.Metadata:
-    try:
-        return card.decode((place / card.METADATA).read_bytes())
-    except (OSError, msgspec.MsgspecError, UnicodeDecodeError) as error:
-        raise Damaged(f"{place / card.METADATA}: expected a model's metadata: {error}") from error
-
-
-def _check_files(metadata: card.Metadata, place: Path) -> None:
-    for file in (card.ONNX, card.BOOSTER):
-        path, expected = place / file, metadata.files.get(file)
-        try:
-            found = digest(path.read_bytes())
-        except OSError as error:
-            raise Damaged(f"{path}: expected a file: {error}") from error
-        if found != expected:
-            raise Damaged(f"{path}: expected sha256 {expected}, got {found}")
 
 
 def digest(content: bytes) -> str:

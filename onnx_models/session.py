@@ -22,11 +22,14 @@ ONNX_ERRORS: tuple[type[Exception], ...] = tuple(  # they share no base
 class Model:
     """One verified version. `refused` tells which newer versions were passed over, and why."""
 
-    def __init__(self, metadata: Metadata, directory: Path, refused: tuple[str, ...] = ()) -> None:
+    def __init__(
+        self, metadata: Metadata, directory: Path, refused: tuple[str, ...] = (), graph: bytes | None = None
+    ) -> None:
+        """`graph`: the content of model.onnx, where it was read already."""
         self.metadata = metadata
         self.directory = directory
         self.refused = refused
-        self._session = _session((directory / ONNX).read_bytes())
+        self._session = _session((directory / ONNX).read_bytes() if graph is None else graph)
 
     def __repr__(self) -> str:
         return f"<Model {self.name} {self.version}>"

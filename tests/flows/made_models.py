@@ -25,12 +25,13 @@ def logistic(
     middle: float,
     threshold: float,
     booster: bytes = b"",
+    version: str = VERSION,
 ) -> Model:
     """A version on disk that answers sigmoid(slope x (feature - middle)), raw and calibrated alike.
 
     `booster` is what the alert drain explains with; nobody else reads it.
     """
-    place = directory / service.name / VERSION
+    place = directory / service.name / version
     place.mkdir(parents=True)
     weights = np.zeros((len(service.features), 1), np.float32)
     weights[service.features.index(feature)] = slope
@@ -40,7 +41,7 @@ def logistic(
     answers = [1 / (1 + math.exp(slope * middle)), 1 / (1 + math.exp(slope * (middle - 1)))]
     metadata = card.Metadata(
         name=service.name,
-        version=VERSION,
+        version=version,
         service=service.name,
         alert=service.alert,
         outcome=service.outcome or "",
