@@ -56,7 +56,6 @@ _STAY = (
     "event_type_diversity_30d",
     "doc_access_per_week",
     "calculator_use_count_30d",
-    "property_count",
     "user_satisfaction:rating",
     "user_satisfaction:tickets_90d",
     "user_satisfaction:resolution_hours",
