@@ -105,7 +105,7 @@ def _activity(of: _Leads, rng: np.random.Generator) -> dict[str, pa.Array]:
 
 
 def _property(of: _Leads, rng: np.random.Generator) -> dict[str, pa.Array]:
-    found = {
+    found: dict[str, Array] = {
         "has_property": of.certain.astype(np.int64),
         "price": np.round(of.price, -3),
         "photos": of.photos,
