@@ -15,6 +15,10 @@ DEAD = "tt:dead"  # stream: entries set aside because they could not be processe
 FEATURE_SETS = "tt:feature_sets"  # hash: fingerprint -> features' names (JSON), so that older served rows stay readable
 LAKE = "tt:lake"  # hash: what the lake last said of itself, for /metrics
 CONSISTENCY = "tt:consistency"  # hash: what `telltale consistency` last found, for /metrics
+PREDICTIONS = "tt:predictions"  # stream: predictions that were answered, until the lake has them
+PREDICTIONS_POSITION = "tt:predictions:lake"  # id of the last of its entries that the lake contains
+PREDICTION_COUNTS = "tt:predictions:counts"  # hash: logged, dropped: predictions since the store was created
+SCORE_SETS = "tt:score_sets"  # hash: fingerprint -> models and versions (JSON) of the last scores beside the features
 REBUILDING = "tt:rebuilding"  # how far `telltale rebuild` came, until it is done: nothing else may start before
 
 HOT = b"tt:h:"  # + 8 bytes of user id: the part of the state that every event changes

@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
-from feature_repo.declare import Feature, Signal, Strength
+from feature_repo.declare import Array, Feature, Signal, Strength
 from feature_repo.vocabulary import Vocabulary
 from flows.alert import SignalRecord
 
@@ -19,16 +19,20 @@ _PERIOD = re.compile(r"\b(\d+)([dh])\b")
 
 
 def contributions(booster: Any, features: Sequence[float]) -> list[float]:
-    """What each feature adds to the score's log odds (TreeSHAP; exact for trees). `booster`: of XGBoost.
+    """What each feature adds to the score's log odds. `booster`: of XGBoost."""
+    import numpy as np
+
+    return [float(c) for c in contributed(booster, np.asarray([features], np.float32))[0, :-1]]
+
+
+def contributed(booster: Any, rows: Array) -> Array:
+    """The same of float32 (n, features) -> (n, features + 1), the last the bias (TreeSHAP; exact for trees).
 
     Source: Lundberg et al., From local explanations to global understanding with explainable AI for trees (2020).
     """
-    import numpy as np
     import xgboost
 
-    row = xgboost.DMatrix(np.asarray([features], np.float32), nthread=1)
-    added = booster.predict(row, pred_contribs=True, validate_features=False)
-    return [float(c) for c in added[0, :-1]]  # the last is the bias
+    return booster.predict(xgboost.DMatrix(rows, nthread=1), pred_contribs=True, validate_features=False)
 
 
 def reasons(

@@ -27,6 +27,8 @@ from serving import (
     ingest,
     metrics,
     openapi,
+    score,
+    scoring,
     signals,
     users,
 )
@@ -38,6 +40,7 @@ OPERATIONS = [
     *users.operations,
     *signals.operations,
     *catalog.operations,
+    *score.operations,
     *alerts.operations,
     *feast_read.operations,
     *feast_write.operations,
@@ -46,7 +49,7 @@ OPERATIONS = [
 ]
 
 
-def build(parts: api.Api) -> Front:
+def build(parts: api.Api, scoring_: scoring.Scoring) -> Front:
     """The whole API, from its parts."""
     described = openapi.document(OPERATIONS)
     app = Starlette(
@@ -56,6 +59,7 @@ def build(parts: api.Api) -> Front:
             *users.routes,
             *signals.routes,
             *catalog.routes,
+            *score.routes,
             *alerts.routes,
             *openapi.routes(described),
             *docs_page.routes(described),
@@ -64,10 +68,13 @@ def build(parts: api.Api) -> Front:
         lifespan=lifespan,
     )
     app.state.api, app.state.requests = parts, Requests()
-    app.state.scorer = users.Scorer(parts.settings, parts.vocabulary)
+    app.state.scoring = scoring_
+    app.state.watch = scoring_.watch
+    app.state.scorer = users.Scorer(parts.vocabulary, scoring_.watch)
     app.state.signals = signals.Signals(parts)
     app.state.cataloguer = catalog.Cataloguer(parts.settings, parts.vocabulary)
-    return Front(app, ingest.doors(parts) | feature_server.doors(parts), parts.auth, app.state.requests)
+    doors = ingest.doors(parts) | feature_server.doors(parts) | score.doors(parts.auth, scoring_.scorers)
+    return Front(app, doors, parts.auth, app.state.requests)
 
 
 @contextlib.asynccontextmanager
@@ -78,7 +85,7 @@ async def lifespan(app: Starlette) -> AsyncIterator[None]:
     with contextlib.suppress(StoreError):
         (names,) = await parts.client.call(pack("HKEYS", keys.UNKNOWN))
         parts.intake.list_unknown(name.decode() for name in names)
-    async with alerts.running(app, parts):
+    async with alerts.running(app, parts), app.state.scoring.running():
         keep_collector_off()
         yield
         gc.unfreeze()
@@ -90,7 +97,9 @@ async def lifespan(app: Starlette) -> AsyncIterator[None]:
 async def serve(settings: Settings, store: Store, vocabulary: Vocabulary) -> None:
     """Answers until SIGTERM or SIGINT."""
     parts = api.made(settings, store, vocabulary)
-    await listen(settings, build(parts), feature_server.quick(parts))
+    scoring_ = scoring.made(parts)
+    quick = feature_server.quick(parts) | score.quick(parts.auth, scoring_.scorers)
+    await listen(settings, build(parts, scoring_), quick)
 
 
 def main() -> int:

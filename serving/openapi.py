@@ -36,7 +36,7 @@ class Parameter(msgspec.Struct, frozen=True):
 
 
 class Operation(msgspec.Struct, frozen=True, kw_only=True):
-    """One method at one path: the types that it takes and gives, and how it can fail."""
+    """One method at one path: the types that it takes and gives (several: one of them), and how it can fail."""
 
     path: str
     summary: str
@@ -76,13 +76,20 @@ def document(operations: Iterable[Operation]) -> dict[str, Any]:
 
 
 def _kinds(operation: Operation) -> list[Any]:
-    given = (operation.takes, operation.gives, messages.Problem, *(p.kind for p in operation.parameters))
+    given = (operation.takes, *_each(operation.gives), messages.Problem, *(p.kind for p in operation.parameters))
     return [kind for kind in given if kind is not None]
+
+
+def _each(gives: Any) -> tuple[Any, ...]:
+    return gives if isinstance(gives, tuple) else (gives,)
 
 
 def _operation(operation: Operation, schemas: list[tuple[Any, Any]]) -> dict[str, Any]:
     def content(kind: Any, media: str) -> dict[str, Any]:
-        return {media: {"schema": next(s for k, s in schemas if k == kind) if kind is not None else {"type": "string"}}}
+        if kind is None:
+            return {media: {"schema": {"type": "string"}}}
+        found = [next(s for k, s in schemas if k == each) for each in _each(kind)]
+        return {media: {"schema": found[0] if len(found) == 1 else {"oneOf": found}}}
 
     good = {"content": content(operation.gives, operation.media)} if operation.media else {}
 

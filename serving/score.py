@@ -1,0 +1,253 @@
+"""`POST /v1/score/{model}`: what a model says, by id, by features given, or both.
+
+Requests that wait in the same turn of the loop become one call of the model. They come by the shortcut (`shortcut.py`),
+or past it by the same door (`quick_door.py`); features are looked up as `/get-online-features` does.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from typing import Any, Protocol
+
+import msgspec
+import numpy as np
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from feature_repo.declare import Array, Service
+from feature_repo.vocabulary import Vocabulary
+from flows.prediction_id import PredictionIds
+from flows.predictions import Words
+from flows.resp import StoreError
+from onnx_models.confidence import confidence, known_share
+from onnx_models.session import Model
+from serving import api, front, quick_door
+from serving.auth import Auth
+from serving.errors import MAX_SHOWN, ApiError, fault, unavailable
+from serving.feast_shape import Row
+from serving.log_clock import LogClock
+from serving.openapi import Operation, Parameter
+from serving.pipeline import Pipeline
+from serving.prediction_log import Answered, PredictionLog
+from serving.quick_door import Done
+from serving.score_answer import Answers, Batch, Explain, Part, Used
+from serving.score_inputs import LARGEST, Inputs
+from serving.score_messages import ManyScored, OneScored, ScoreRequest
+from serving.score_request import Asked, read
+from serving.shortcut import Quick
+
+log = logging.getLogger("telltale.api")
+
+PATH = "/v1/score/"
+BODY_BYTES = 4 << 20
+
+
+class Held(Protocol):
+    """The models to score with now, replaced as a whole when one changes."""
+
+    models: dict[str, Model]
+    shadows: dict[str, Model]
+    refused: dict[str, str]
+
+
+class Parts(msgspec.Struct, frozen=True):
+    """What all models' scorers share."""
+
+    vocabulary: Vocabulary
+    pipeline: Pipeline
+    clock: LogClock
+    held: Held
+    ids: PredictionIds
+    log: PredictionLog
+    explain: Explain
+
+
+class Job(msgspec.Struct):
+    """One request under way; `rows`: of each of its ids, in order, what the store replied."""
+
+    organisation: bytes
+    asked: Asked
+    done: Done
+    began: float
+    rows: list[Row] = []
+
+
+class Scorer:
+    """Of one service."""
+
+    def __init__(self, service: Service, parts: Parts) -> None:
+        self.name, self.pipeline = service.name, parts.pipeline
+        self._inputs, self._parts = Inputs(service, parts.vocabulary), parts
+        self._answers = Answers(self._inputs.names, parts.vocabulary)
+        self._jobs: list[Job] = []
+        self._defaults: tuple[Model, Array] | None = None
+        self._explaining = set[asyncio.Task[None]]()
+
+    def begin(self, organisation: bytes, body: bytes, done: Done) -> None:
+        """Asks the store; `done` takes the JSON, or what is wrong. The pipeline is connected. Raises ApiError 4xx."""
+        began = time.perf_counter()
+        self.model()
+        job = Job(organisation, read(body, self._inputs), done, began)
+        group, question = self._inputs.group, self._parts.clock.question()
+        commands = [question] if question else []
+        if group:
+            commands += [group.command(b"%b/%b" % (organisation, id_.encode())) for id_ in job.asked.ids if id_]
+        if not commands:
+            self._enqueue(job)
+            return
+
+        def then(replies: list[Any] | StoreError) -> None:
+            if isinstance(replies, StoreError):
+                done(unavailable(f"the store is not reachable: {replies}"))
+                return
+            if question:
+                self._parts.clock.hear(replies.pop(0))
+            job.rows = list(map(group.pick, replies)) if group else []
+            self._enqueue(job)
+
+        self.pipeline.send(b"".join(commands), len(commands), then)
+
+    def _enqueue(self, job: Job) -> None:
+        if not self._jobs:
+            asyncio.get_running_loop().call_soon(self._flush)
+        self._jobs.append(job)
+
+    def _flush(self) -> None:
+        """All who wait, in one call of the model."""
+        jobs, self._jobs = self._jobs, []
+        try:
+            batch = self._scored(jobs)
+        except ApiError as error:
+            self._refuse(jobs, error)
+        except Exception:  # the outermost frame of a request
+            log.exception("POST /v1/score/%s failed", self.name)
+            self._refuse(jobs, fault())
+        else:
+            self._answer(jobs, batch)
+
+    @staticmethod
+    def _refuse(jobs: list[Job], error: ApiError) -> None:
+        for job in jobs:
+            job.done(error)
+
+    def _answer(self, jobs: list[Job], batch: Batch) -> None:
+        low = 0
+        for job in jobs:
+            part = Part(low, low + len(job.asked.ids), job.asked.many, job.began)
+            low = part.high
+            if job.asked.explain:
+                task = asyncio.create_task(self._explain(job, batch, part))
+                self._explaining.add(task)
+                task.add_done_callback(self._explaining.discard)
+            else:
+                job.done(self._answers.body(batch, part))
+
+    async def _explain(self, job: Job, batch: Batch, part: Part) -> None:
+        """An answer that tells contributions, which take a thread's time."""
+        try:
+            found: bytes | ApiError = await asyncio.to_thread(self._answers.explained, batch, part, self._parts.explain)
+        except Exception:  # the outermost frame of a request
+            log.exception("POST /v1/score/%s failed", self.name)
+            found = fault()
+        job.done(found)
+
+    def _scored(self, jobs: list[Job]) -> Batch:
+        """Raises ApiError 404 where the last version that could be trusted is gone."""
+        model, shadow, now_us = self.model(), self._parts.held.shadows.get(self.name), self._parts.clock.now_us()
+        entities = [id_ for job in jobs for id_ in job.asked.ids]
+        values, oldest = self._values(jobs, entities, now_us)
+        defaulted = ~(np.abs(values) <= LARGEST)  # a NaN, too
+        inputs = np.where(defaulted, self._standing(model), values).astype(np.float32)
+        raw, probability = model.scores(inputs)
+        sure = confidence(probability, known_share(model.metadata.importance, self._inputs.names, defaulted))
+        scores = np.stack([probability, raw, sure]).astype(np.float32)
+        ids = [id_ for job in jobs for id_ in self._issued(job, now_us)]
+        organisations = [job.organisation.decode() for job in jobs for _ in job.asked.ids]
+        self._parts.log.add(
+            Answered(
+                model,
+                self._inputs.entity.name,
+                Words(ids, organisations, entities),
+                now_us // 1000,
+                scores,
+                inputs,
+                defaulted,
+                (shadow, self._inputs.defaults(shadow)) if shadow else None,
+            )
+        )
+        return Batch(model, scores, inputs, defaulted, oldest, ids, entities, now_us)
+
+    def model(self) -> Model:
+        """Raises ApiError 404."""
+        model = self._parts.held.models.get(self.name)
+        if model is None:
+            why = self._parts.held.refused.get(self.name, "none is deployed")
+            raise ApiError(404, f"there is no version of {self.name} to score with: {why}", "model")
+        return model
+
+    def _values(self, jobs: list[Job], entities: list[str | None], now_us: int) -> tuple[Array, list[Used | None]]:
+        """Of all instances float64 (n, inputs), NaN = not known; and of each the oldest view used."""
+        values = np.full((len(entities), len(self._inputs.names)), np.nan)
+        oldest: list[Used | None] = [None] * len(entities)
+        if rows := [row for job in jobs for row in job.rows]:
+            found = self._inputs.read(rows, now_us)
+            at = np.array([n for n, id_ in enumerate(entities) if id_ is not None])
+            values[np.ix_(at, self._inputs.at)] = found.values
+            for n, used in zip(at.tolist(), found.oldest, strict=True):
+                oldest[n] = used
+        for n, pairs in enumerate(pairs for job in jobs for pairs in job.asked.given):
+            for column, value in pairs:
+                values[n, column] = value
+        return values, oldest
+
+    def _standing(self, model: Model) -> Array:
+        """What stands for what is not known."""
+        if self._defaults is None or self._defaults[0] is not model:
+            self._defaults = model, self._inputs.defaults(model)
+        return self._defaults[1]
+
+    def _issued(self, job: Job, now_us: int) -> list[str]:
+        """Ids of a request's predictions."""
+        n = len(job.asked.ids)
+        base = self._parts.ids.issue(job.organisation, self.name, now_us // 1000, n)
+        return [f"{base}.{i}" for i in range(n)] if job.asked.many else [base]
+
+
+def doors(auth: Auth, of: dict[str, Scorer]) -> dict[str, front.Door]:
+    """Path -> what answers there."""
+    return {PATH + name: front.guarded(quick_door.Door(auth, scorer, BODY_BYTES)) for name, scorer in of.items()}
+
+
+def quick(auth: Auth, of: dict[str, Scorer]) -> dict[str, Quick]:
+    """Those that are answered past ASGI: all."""
+    return {PATH + name: quick_door.quick(auth, scorer) for name, scorer in of.items()}
+
+
+async def unknown(request: Request) -> Response:
+    """A model that is no service: all others have doors of their own."""
+    name = request.path_params["model"]
+    there = ", ".join(service.name for service in api.of(request).vocabulary.services)
+    raise ApiError(404, f"there is no model {name[:MAX_SHOWN]!r}; there are {there}", "model")
+
+
+routes = [Route(PATH + "{model:path}", unknown, methods=["GET", "POST"])]
+operations = [
+    Operation(
+        path="/v1/score/{model}",
+        method="post",
+        summary="What a model says of an entity, of features given, or of both; of up to 1,000 at once",
+        tag="Scores",
+        parameters=(Parameter("model", "a service's name, as in the catalogue", where="path"),),
+        takes=ScoreRequest,
+        gives=(OneScored, ManyScored),
+        errors={
+            404: "there is no such model, or no version of it that can be trusted",
+            413: "too large",
+            415: "another type or compression of content",
+            422: "a request that cannot be answered; `field` names what is wrong",
+        },
+    )
+]

@@ -1,0 +1,114 @@
+"""The answers of the scoring doors, from what a model said of a batch."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+import msgspec
+import numpy as np
+
+from feature_repo.declare import Array
+from feature_repo.vocabulary import Vocabulary
+from flows.reasons import in_words
+from onnx_models.confidence import recommended
+from onnx_models.session import Model
+from serving.messages import Contribution
+from serving.score_messages import Freshness, ManyScored, OneScored, Prediction, Recommended
+
+Explain = Callable[[Model, Array], Array | None]  # (n, inputs) -> float (n, inputs + 1), the last the bias
+Used = tuple[int, str]  # when a view held (us since 1970), and its name
+_encode = msgspec.json.Encoder().encode
+
+
+class Batch(msgspec.Struct):
+    """What one call of a model said of n instances. `scores` float32 (3, n): probability, raw, confidence."""
+
+    model: Model
+    scores: Array
+    inputs: Array
+    defaulted: Array
+    oldest: list[Used | None]
+    ids: list[str]
+    entities: list[str | None]
+    now_us: int
+
+
+class Part(msgspec.Struct):
+    """Which of a batch is the answer to one request."""
+
+    low: int
+    high: int
+    many: bool
+    began: float
+
+
+class Answers:
+    """Of one service."""
+
+    def __init__(self, names: Sequence[str], vocabulary: Vocabulary) -> None:
+        self._names, self._vocabulary = names, vocabulary
+
+    def body(self, batch: Batch, part: Part) -> bytes:
+        """The JSON of one request's answer."""
+        return self._encoded(batch, part, [_prediction(batch, i, self._names) for i in range(part.low, part.high)])
+
+    def explained(self, batch: Batch, part: Part, explain: Explain) -> bytes:
+        """The same with what each input adds."""
+        found = [_prediction(batch, i, self._names) for i in range(part.low, part.high)]
+        added = explain(batch.model, batch.inputs[part.low : part.high])
+        for i, one in enumerate(found):
+            if added is None:  # its booster is not to be had
+                break
+            one.bias = float(added[i, -1])
+            one.contributions = self._contributions(batch.inputs[part.low + i], added[i, :-1])
+        return self._encoded(batch, part, found)
+
+    def _encoded(self, batch: Batch, part: Part, found: list[Prediction]) -> bytes:
+        model, version = batch.model.name, batch.model.version
+        took = round((time.perf_counter() - part.began) * 1000, 3)
+        if part.many:
+            return _encode(ManyScored(model=model, version=version, took_ms=took, predictions=found))
+        told = {name: getattr(found[0], name) for name in Prediction.__struct_fields__}
+        return _encode(OneScored(model=model, version=version, took_ms=took, **told))
+
+    def _contributions(self, row: Array, added: Array) -> list[Contribution]:
+        order = np.argsort(-np.abs(added), kind="stable").tolist()
+        return [
+            Contribution(self._names[i], float(row[i]), float(added[i]), self._says(self._names[i], float(row[i])))
+            for i in order
+            if added[i]
+        ]
+
+    def _says(self, name: str, value: float) -> str:
+        at = self._vocabulary.feature_index.get(name)
+        if at is not None:
+            return in_words(self._vocabulary.features[at], value)
+        found = self._vocabulary.resolve(name)
+        declared: Any = found[1] if found else self._vocabulary.inputs[name]
+        return f"{declared.description}: {value:.6g} {declared.unit}".rstrip()
+
+
+def _prediction(batch: Batch, i: int, names: Sequence[str]) -> Prediction:
+    probability, raw, sure = batch.scores[:, i].tolist()
+    advice = recommended(batch.model.metadata.recommendations, probability, sure)
+    return Prediction(
+        prediction_id=batch.ids[i],
+        id=batch.entities[i],
+        score=round(100 * probability, 2),
+        probability=probability,
+        raw=raw,
+        confidence=sure,
+        recommendation=Recommended(advice.action, advice.reason) if advice else None,
+        defaulted=[names[at] for at in np.flatnonzero(batch.defaulted[i]).tolist()],
+        features_at=_freshness(batch.oldest[i], batch.now_us),
+    )
+
+
+def _freshness(used: Used | None, now_us: int) -> Freshness | None:
+    if used is None:
+        return None
+    at, view = used
+    return Freshness(view, datetime.fromtimestamp(at / 1e6, UTC), round((now_us - at) / 1e6, 3))
