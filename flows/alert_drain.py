@@ -24,6 +24,7 @@ from flows.alert_store import AlertStore, open_alerts
 from flows.explain import Explainer
 from flows.running import REDIS_DOWN, Sink, Source, connected, patiently, pause, run, say
 from flows.store import StoreError
+from onnx_models.library import Library
 
 BATCH = 256  # alerts a commit, at most
 BLOCK_MS = 100  # how long a read waits: also how soon a SIGTERM is seen
@@ -130,7 +131,7 @@ def main() -> int:
         return 1
     store = patiently(lambda: open_alerts(given), SQL_DOWN)
     if store is not None:
-        explain = Explainer(vocabulary.load(given.feature_repo), given.models)
+        explain = Explainer(vocabulary.load(given.feature_repo), Library.of(given))
         explain.warm()
         run(dataflow(client, store, explain))
     return 0

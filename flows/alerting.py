@@ -32,15 +32,15 @@ from flows.state import StateError
 from flows.store import connect, dial, open_store
 from flows.streams import Read
 from flows.windows import Full
-from onnx_models import registry
-from onnx_models.session import Model
+from onnx_models.library import Library
+from onnx_models.watch import Watch
 
 LARGE = 1 << 20  # bytes
 _M_MMAP_THRESHOLD = -3  # of malloc.h
 _log = logging.getLogger(__name__)
 
 
-def dataflow(engine: Engine, keeping: Housekeeping) -> Dataflow:
+def dataflow(engine: Engine, keeping: Housekeeping, watch: Watch) -> Dataflow:
     """The whole way of an event, top to bottom."""
     flow = Dataflow("alerting")
     entries = op.input("log", flow, running.Source(partial(_read, engine, keeping)))
@@ -51,8 +51,8 @@ def dataflow(engine: Engine, keeping: Housekeeping) -> Dataflow:
     # list[Progress]: partitions to write, once the write before is through
     evaluated = op.map("features", due, engine.evaluate)
     # Evaluated: who changed, and their features
-    scored = op.map("scores", evaluated, engine.score)
-    # Evaluated: with each model's scores
+    scored = op.map("scores", evaluated, partial(_score, engine, watch))
+    # Evaluated: with each model's scores, by the version that is deployed now
     decided = op.map("episodes", scored, engine.decide)
     # Evaluated: with the alerts that opened
     op.output("store", decided, running.Sink(partial(_write, engine)))
@@ -66,26 +66,30 @@ def _read(engine: Engine, keeping: Housekeeping) -> list[list[Read]]:
     return [engine.read()]
 
 
+def _score(engine: Engine, watch: Watch, evaluated: Evaluated) -> Evaluated:
+    engine.models = watch.models
+    return engine.score(evaluated)
+
+
 def _write(engine: Engine, items: list[Evaluated]) -> None:
     for item in items:
         engine.write(item)
 
 
-def models(vocabulary: Vocabulary, settings: Settings) -> dict[str, Model]:
+def watched(vocabulary: Vocabulary, settings: Settings) -> Watch:
     """The verified models of the services that may alert; one that is missing is named and left out."""
-    found = {}
-    for service in vocabulary.services:
-        if service.alert:
-            try:
-                found[service.name] = registry.newest(service.name, settings.models, service.features)
-            except registry.NoModel as error:
-                _log.warning("no alerts of type %s: %s", service.alert, error)
-    return found
+    alerting = [service for service in vocabulary.services if service.alert]
+    watch = Watch(Library.of(settings), alerting)
+    for service in alerting:
+        if service.name not in watch.models:
+            _log.warning("no alerts of type %s: %s", service.alert, watch.refused[service.name])
+    return watch
 
 
 def run(settings: Settings, vocabulary: Vocabulary) -> None:
     """One life of the engine: from the committed positions until stopped. Raises StoreError."""
     client = connect(settings)
+    watch = watched(vocabulary, settings)
     gc.collect()  # an earlier life's table goes before there is another
     engine = Engine(
         vocabulary,
@@ -93,16 +97,18 @@ def run(settings: Settings, vocabulary: Vocabulary) -> None:
         open_store(client),
         client,
         lambda: dial(settings),
-        models(vocabulary, settings),
+        watch.models,
         owner=f"{socket.gethostname()}:{settings.home}",  # the same after a kill, so that it need not wait for itself
     )
     keeping = Housekeeping(engine, connect(settings), dial(settings))
     gc.collect()
     gc.freeze()
+    watch.start()
     try:
-        running.run(dataflow(engine, keeping))
+        running.run(dataflow(engine, keeping, watch))
         engine.close()
     finally:
+        watch.stop()
         keeping.stop()
         engine.abandon()
         gc.unfreeze()  # or this life's table would stay when the next one begins

@@ -59,7 +59,7 @@ class Engine:
         owner: str = "engine",
     ) -> None:
         self.plan = Plan(vocabulary)
-        self.settings, self.store, self.client, self.models = settings, store, client, models
+        self.settings, self.store, self.client = settings, store, client
         numbers = range(store.partitions) if partitions is None else partitions
         self._dial, self._connections = dial, list[Connection]()
         self.partitions = {p: self._own(p, owner) for p in numbers}
@@ -163,6 +163,15 @@ class Engine:
         with self._stage("features", self.people.partition[rows]):
             self.people.dirty[rows] = False
             return Evaluated(due, rows, self.people.evaluate(rows))
+
+    @property
+    def models(self) -> dict[str, Model]:
+        """By service; who replaces them does it between two batches, as a whole."""
+        return self._scorer.models
+
+    @models.setter
+    def models(self, models: dict[str, Model]) -> None:
+        self._scorer.models = models
 
     def score(self, evaluated: Evaluated) -> Evaluated:
         """Every model's scores of everybody who changed."""

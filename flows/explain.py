@@ -2,35 +2,35 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
-import onnx_models
 from feature_repo.vocabulary import Vocabulary
 from flows.alert import Alert
 from flows.reasons import contributions, reasons
 from flows.running import say
 from onnx_models import card
-from onnx_models.registry import digest, versions
+from onnx_models.library import Library
+from onnx_models.registry import ModelError, digest
 
 
 class Explainer:
     """Keeps each booster that it met; without one, an alert's reasons are its signals."""
 
-    def __init__(self, vocabulary: Vocabulary, directory: str = "") -> None:
-        """`directory` of models; empty: the ones that ship."""
-        self.vocabulary = vocabulary
-        self.models = Path(directory) if directory else Path(onnx_models.__path__[0])
+    def __init__(self, vocabulary: Vocabulary, library: Library) -> None:
+        self.vocabulary, self.library = vocabulary, library
         self._services = {service.name: service.features for service in vocabulary.services}
         self._boosters: dict[tuple[str, str], Any] = {}
 
     def warm(self) -> None:
-        """Loads the newest booster of each model, so that the first alert need not wait for it."""
+        """Loads the booster of each deployed model, so that the first alert need not wait for it."""
         for service in self._services:
-            for version in versions(service, self.models)[-1:]:
-                self.booster(service, version)
+            with suppress(ModelError):
+                if version := self.library.current(service):
+                    self.booster(service, version)
 
     def reasons(self, alert: Alert) -> list[str]:
         names = self._services.get(alert.model, ())
@@ -42,11 +42,18 @@ class Explainer:
         """The booster of a model version; None where it is not to be had."""
         key = (model, version)
         if key not in self._boosters:
-            self._boosters[key] = _load(self.models / model / version)
+            self._boosters[key] = self._load(model, version)
         return self._boosters[key]
 
+    def _load(self, model: str, version: str) -> Any:
+        try:
+            return load_booster(self.library.place(model, version))
+        except ModelError as error:
+            say(f"alerts of this version are explained by their signals alone: {error}")
+            return None
 
-def _load(place: Path) -> Any:
+
+def load_booster(place: Path) -> Any:
     """The booster, if it is the one that was exported with the model; else None, and why on stderr."""
     try:
         content = (place / card.BOOSTER).read_bytes()

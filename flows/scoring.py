@@ -19,12 +19,14 @@ from onnx_models.session import Model
 class Evaluated(msgspec.Struct):
     """People about to be written: table rows sorted by partition, features float64 (n, features), NaN = null.
 
-    `scores`: (raw, calibrated) float32 (n,) by model, NaN where nobody was asked. `alerts`: encoded, by partition.
+    `models` gave the `scores`: (raw, calibrated) float32 (n,) by model, NaN where nobody was asked.
+    `alerts`: encoded, by partition.
     """
 
     progress: list[Progress]
     rows: Array
     features: Array
+    models: dict[str, Model] = {}
     scores: dict[str, tuple[Array, Array]] = {}
     alerts: dict[int, list[bytes]] = {}
 
@@ -33,11 +35,10 @@ class Scorer:
     """The models of one vocabulary, and when their scores become alerts."""
 
     def __init__(self, plan: Plan, models: dict[str, Model], people: People, cooldown_days: int) -> None:
-        self.models = models
+        self.models = models  # may be replaced between two batches, never changed
         self._plan, self._people, self._cooldown_days = plan, people, cooldown_days
-        self._services = [(i, s) for i, s in enumerate(plan.alerts) if s.name in models]
         index = plan.vocabulary.feature_index
-        self._inputs = {s.name: [index[f] for f in s.features] for _, s in self._services}
+        self._inputs = {s.name: [index[f] for f in s.features] for s in plan.alerts}
         self._defaults = np.array([feature.default for feature in plan.vocabulary.features])
         self._windows = {s.name: s.window for s in plan.vocabulary.signals}
 
@@ -46,12 +47,18 @@ class Scorer:
         people, rows = self._people, evaluated.rows
         loud = np.flatnonzero(~(people.muted[rows] | people.relay[rows]))
         matrix = self._known(evaluated.features[loud]).astype(np.float32)
-        for name, inputs in self._inputs.items():
+        evaluated.models = self.models
+        for _, service in self._scored(evaluated):
+            name, inputs = service.name, self._inputs[service.name]
             scores = np.full((2, len(rows)), np.nan, np.float32)
             if len(loud):
                 whole = inputs == list(range(matrix.shape[1]))
-                scores[:, loud] = self.models[name].scores(matrix if whole else matrix[:, inputs])
+                scores[:, loud] = evaluated.models[name].scores(matrix if whole else matrix[:, inputs])
             evaluated.scores[name] = (scores[0], scores[1])
+
+    def _scored(self, evaluated: Evaluated) -> list[tuple[int, Service]]:
+        """The alert services that have a model, with their numbers."""
+        return [(i, s) for i, s in enumerate(self._plan.alerts) if s.name in evaluated.models]
 
     def _known(self, features: Array) -> Array:
         """What a model is given: defaults for features that are null."""
@@ -60,7 +67,7 @@ class Scorer:
 
     def decide(self, evaluated: Evaluated) -> None:
         """Open and close episodes; an opened one is an alert."""
-        for i, service in self._services:
+        for i, service in self._scored(evaluated):
             fired = self._fired(evaluated, i, service)
             if len(fired):
                 self._open(evaluated, fired, i, service)
@@ -69,7 +76,7 @@ class Scorer:
         """Which of the people reach the threshold of a model in a new episode; ends episodes that are over."""
         values, rows = self._people.table.values, evaluated.rows
         opened, open_ = self.slots(i)
-        score, threshold = evaluated.scores[service.name][1], self.models[service.name].threshold
+        score, threshold = evaluated.scores[service.name][1], evaluated.models[service.name].threshold
         values[rows[episodes.closes(score, threshold, values[rows, open_])], open_] = 0
         columns = (values[rows, opened], values[rows, open_], values[rows, 0])
         return np.flatnonzero(episodes.fires(score, threshold, *columns, self._cooldown_days))
@@ -95,7 +102,7 @@ class Scorer:
         alert = episodes.alert(
             self._people.names[row],
             service,
-            self.models[service.name],
+            evaluated.models[service.name],
             (float(raw[at]), float(calibrated[at])),
             self._known(evaluated.features[at])[self._inputs[service.name]],
             sure,

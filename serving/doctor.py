@@ -171,7 +171,8 @@ def _readiness(settings: Settings, door: Door) -> Iterator[Finding]:
 
 def models(settings: Settings) -> Iterator[Finding]:
     """Every model that can raise an alert has a version that verifies."""
-    from onnx_models.registry import ModelError, newest
+    from onnx_models.library import Library
+    from onnx_models.registry import ModelError
 
     try:
         services = vocabulary.load(settings.feature_repo).services
@@ -182,7 +183,7 @@ def models(settings: Settings) -> Iterator[Finding]:
         if service.alert is None:
             continue
         try:
-            model = newest(service.name, settings.models, service.features)
+            model = Library.of(settings).deployed(service.name, service.features)
         except ModelError as error:
             yield Finding("model", False, str(error))
         else:

@@ -20,7 +20,7 @@ from feature_repo.declare import Value
 from feature_repo.settings import Settings
 from feature_repo.vocabulary import Vocabulary
 from flows.store import Store, connect, open_store
-from onnx_models.registry import versions
+from onnx_models.library import Library
 from serving.catalog import CatalogFeature, Cataloguer, CatalogView
 from serving.complaint import Complaint
 from serving.distribution import Distribution, Drift, distribution, drift
@@ -42,7 +42,7 @@ class Freshness(msgspec.Struct):
 
 
 class FeatureReport(msgspec.Struct, kw_only=True):
-    """`models`: the newest version of each service's model. `drift`: null where there is nothing to tell it from."""
+    """`models`: the deployed version of each service's model. `drift`: null where there is nothing to tell it from."""
 
     about: CatalogFeature
     distribution: Distribution
@@ -139,13 +139,14 @@ def _feature(
     written = [at for at, value in zip(found.written, values, strict=True) if at is not None and value is not None]
     later = values if reference.later is None else reference.later.get(name, [])
     before = reference.before.get(name)
-    newest = {service: versions(service, settings.models) for service in about.services}
+    library = Library.of(settings)
+    deployed = {service: library.current(service) for service in about.services}
     return FeatureReport(
         about=about,
         distribution=distribution(values),
         freshness=_freshness(written, view.ttl_days, now),
         drift=drift(before, later) if before else None,
-        models=[f"{service}/{found[-1]}" for service, found in newest.items() if found],
+        models=[f"{service}/{version}" for service, version in deployed.items() if version],
     )
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from functools import cached_property
 
 import msgspec
 import numpy as np
@@ -14,13 +13,12 @@ from starlette.routing import Route
 
 from feature_repo.declare import Service
 from feature_repo.layout import entity_key, field, read_double, read_timestamp, timestamp_field
-from feature_repo.settings import Settings
 from feature_repo.vocabulary import Vocabulary
 from flows.explain import Explainer
 from flows.reasons import contributions, in_words
 from flows.resp import pack
-from onnx_models.registry import NoModel, newest, versions
 from onnx_models.session import Model
+from onnx_models.watch import Watch
 from serving import api
 from serving.errors import ApiError, json_response
 from serving.messages import Contribution, FeatureValue, Score, UserFeatures, UserScores
@@ -66,28 +64,24 @@ async def read(parts: api.Api, organisation: str, user: str) -> Known:
 
 
 class Scorer:
-    """Loads the newest version of each model when it is first asked for, and again when there is a newer one."""
+    """Scores a person with the models that are deployed now."""
 
-    def __init__(self, settings: Settings, vocabulary: Vocabulary) -> None:
-        self._directory, self._vocabulary = settings.models, vocabulary
-        self._models: dict[str, tuple[list[str], Model]] = {}
-
-    @cached_property
-    def _explainer(self) -> Explainer:
-        return Explainer(self._vocabulary, self._directory)
+    def __init__(self, vocabulary: Vocabulary, watch: Watch) -> None:
+        self._vocabulary, self._watch = vocabulary, watch
+        self._explainer = Explainer(vocabulary, watch.library)
 
     def score(self, known: Known) -> tuple[list[Score], dict[str, str]]:
         """(scores, highest first; models that cannot score, and why)."""
         scored, refused = [], {}
         for service in (s for s in self._vocabulary.services if s.alert):  # whose inputs `known` holds
-            try:
-                scored.append(self._score(service, known))
-            except NoModel as error:
-                refused[service.name] = str(error)
+            model = self._watch.models.get(service.name)
+            if model is None:
+                refused[service.name] = self._watch.refused.get(service.name, "it is being loaded")
+            else:
+                scored.append(self._score(model, service, known))
         return sorted(scored, key=lambda s: -s.score), refused
 
-    def _score(self, service: Service, known: Known) -> Score:
-        model = self._model(service)
+    def _score(self, model: Model, service: Service, known: Known) -> Score:
         row = [self._value(known, name) for name in service.features]
         raw, calibrated = model.scores(np.array([row], np.float32))
         return Score(
@@ -102,13 +96,6 @@ class Scorer:
     def _value(self, known: Known, name: str) -> float:
         value = known.values[name]
         return self._vocabulary.features[self._vocabulary.feature_index[name]].default if value is None else value
-
-    def _model(self, service: Service) -> Model:
-        present = versions(service.name, self._directory)
-        held = self._models.get(service.name)
-        if held is None or held[0] != present:
-            held = self._models[service.name] = (present, newest(service.name, self._directory, service.features))
-        return held[1]
 
     def _reasons(self, model: Model, service: Service, row: list[float]) -> list[Contribution]:
         booster = self._explainer.booster(model.name, model.version)

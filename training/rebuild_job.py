@@ -13,7 +13,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from feature_repo import settings as configuration
 from feature_repo.settings import Settings
 from feature_repo.vocabulary import load
-from flows.alerting import models
+from flows.alerting import watched
 from flows.lake_shelf import LakeError
 from flows.lake_store import identity, locked
 from flows.resp import StoreError
@@ -34,7 +34,7 @@ def run(given: argparse.Namespace) -> int:
         raise LakeError(f"{settings.lake}: expected the lake of an earlier store, with its store.json; there is none")
     with locked(settings.lake), _store(settings) as client:
         vocabulary = load(settings.feature_repo)
-        found = models(vocabulary, settings)
+        found = watched(vocabulary, settings).models
         job = Rebuild(settings, vocabulary, whose, client, lambda: dial(settings), found)
         job.begin()
         with _progress() as shown:

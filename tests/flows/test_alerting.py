@@ -25,7 +25,9 @@ from flows.progress import Progress
 from flows.scoring import Evaluated
 from flows.store import connect, dial
 from flows.streams import Read
+from onnx_models.library import Library
 from onnx_models.session import Model
+from onnx_models.watch import Watch
 from serving.metrics import ENGINE
 from tests.flows import streams_made as made
 from tests.flows.both_sides import VOCABULARY
@@ -76,7 +78,7 @@ def test_dataflow_goes_all_the_way_before_it_reads_on(ground: Ground) -> None:
     ground.engines.append(engine)
     keeping = Housekeeping(engine, connect(ground.settings), dial(ground.settings))
     with _signals_kept():
-        running.run(dataflow(engine, keeping))
+        running.run(dataflow(engine, keeping, Watch(Library(ground.settings.home), [])))
     keeping.stop()
     keeping._connection.close()
     keeping._client.close()
@@ -143,6 +145,24 @@ def test_alert_says_what_was_scored(ground: Ground, models: dict[str, Model]) ->
     assert [s.name for s in alert.signals] == ["value_checks"]
     assert alert.signals[0].counts == {"last_30d": MANY, "last_90d": MANY}
     assert alert.confidence == pytest.approx(2 * MANY / (2 * MANY + 4))
+
+
+def test_a_version_that_comes_while_it_runs(ground: Ground, models: dict[str, Model], tmp_path: Path) -> None:
+    """A batch is decided by the models that scored it; the next one by those that came meanwhile, as its alert says."""
+    version = "20260301000000"
+    easier = logistic(tmp_path, SELL, "value_check_count_30d", slope=1.0, middle=4.0, threshold=0.2, version=version)
+    engine = ground.engine(models=models)
+    ground.post(*checks("u1", START, 1, MANY - 2))
+    engine.count(engine.read() or engine.read())
+    batch = engine.score(engine.evaluate(engine._due()))
+    engine.models = {SELL.name: easier}
+    assert batch.scores[SELL.name][1].max() > easier.threshold
+    engine.write(engine.decide(batch))
+    made.drain(engine)
+    assert alerts(ground) == []
+    ground.post(event("u1", START + DAY, 99))
+    made.drain(engine)
+    assert [alert.model_version for alert in alerts(ground)] == [version]
 
 
 @pytest.mark.parametrize("seed", range(2))

@@ -13,6 +13,7 @@ from feature_repo.vocabulary import Vocabulary
 from flows.explain import Explainer
 from flows.reasons import contributions, in_words, reasons
 from onnx_models import card
+from onnx_models.library import Library
 from onnx_models.registry import digest
 from tests.flows.made_alerts import SIGNAL, alert
 
@@ -139,13 +140,13 @@ def ship(directory: Path, version: str, model: xgboost.Booster) -> Path:
 def test_explains_with_the_version_that_scored(tmp_path: Path) -> None:
     """The alert's own model version is asked; where it is gone or damaged, the signals speak."""
     column = NAMES.index("session_count_30d")
-    ship(tmp_path, "1", booster(column))
-    damaged = ship(tmp_path, "2", booster(column)) / card.BOOSTER
+    ship(tmp_path, "1" * 14, booster(column))
+    damaged = ship(tmp_path, "2" * 14, booster(column)) / card.BOOSTER
     damaged.write_bytes(damaged.read_bytes()[:-1])
     values = [0.0] * len(NAMES)
     values[column] = 9.0
-    explain = Explainer(VOCABULARY, str(tmp_path))
+    explain = Explainer(VOCABULARY, Library(tmp_path))
     signal = "keeps checking what the home is worth (last 30 d: 5)"
-    assert explain.reasons(alert(1, features=values, model_version="1")) == ["visits: 9 (30 d)", signal]
-    assert explain.reasons(alert(1, features=values, model_version="2")) == [signal]
-    assert explain.reasons(alert(1, features=values, model_version="3")) == [signal]
+    assert explain.reasons(alert(1, features=values, model_version="1" * 14)) == ["visits: 9 (30 d)", signal]
+    assert explain.reasons(alert(1, features=values, model_version="2" * 14)) == [signal]
+    assert explain.reasons(alert(1, features=values, model_version="3" * 14)) == [signal]
