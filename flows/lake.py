@@ -26,6 +26,7 @@ from flows import lake_files as files
 from flows.lake_books import Books
 from flows.lake_dates import Dates
 from flows.lake_files import EVENTS, FEATURES, Id, id_of, remove
+from flows.lake_predictions import PredictionDrain
 from flows.lake_retention import Retention
 from flows.lake_rows import Rows, kept
 from flows.lake_served import MUCH, Drain
@@ -52,8 +53,10 @@ class Lake:
         self.books = Books(client)
         self.shelves = [Shelf(settings.lake, p, EVENTS) for p in range(store.partitions)]
         self.served = Drain(settings.lake, client, store.partitions, self.vocabulary.join_key)
+        self.predictions = PredictionDrain(settings.lake, client)
         self._served_at = self._asked_at = clock()
-        self._retention = Retention(settings.lake, client, settings.lake_days, self.shelves, self.served.shelves)
+        handed = [*self.served.shelves, self.predictions.shelf]
+        self._retention = Retention(settings.lake, client, settings.lake_days, self.shelves, handed)
         self.dates = Dates(settings.lake, client, {EVENTS: self.shelves, FEATURES: self.served.shelves}, clock)
         self._waiting: dict[int, list[Read]] = {}
         self._bytes = self._entries = 0
@@ -71,6 +74,7 @@ class Lake:
                 self._positions[shelf.partition] = last = b"%d-%d" % reached
                 self.client.set(keys.lake_position(shelf.partition), last)
         self.served.recover()
+        self.predictions.recover()
         self.dates.recover()
         self._retention.apply()
 
@@ -101,9 +105,10 @@ class Lake:
         self.dates.work(busy=any(batches))
 
     def take_served(self, until: float = float("inf")) -> None:
-        """Features as served, from their streams to the files; past `until` what is left stays there."""
+        """Features as served and predictions, from streams to files; past `until` what is left stays there."""
         self._served_at = self.clock()
         self.served.take(lambda: self.clock() < until)
+        self.predictions.take(lambda: self.clock() < until)
 
     def _is_served_due(self) -> bool:
         """It waits in Redis: until it is time, or much."""
@@ -113,7 +118,7 @@ class Lake:
         if now - self._asked_at < ASK_SECONDS:
             return False
         self._asked_at = now
-        return (patiently(self.served.waiting, REDIS_DOWN) or 0) >= MUCH
+        return (patiently(lambda: self.served.waiting() + self.predictions.waiting(), REDIS_DOWN) or 0) >= MUCH
 
     def flush(self, until: float = float("inf")) -> None:
         """Partition by partition; past the moment `until` (of the clock) what is left stays in the log."""

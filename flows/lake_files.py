@@ -1,8 +1,9 @@
 """The lake's files: `events/date=YYYY-MM-DD/<partition>-<first entry id>-<last entry id>.parquet`.
 
-The same under `features` for the features as served; the ids are of the stream that each comes from. The date is that
-of the log's time. A name says what a file holds, so that readers and a restart need no list of files beside them: of
-two files of a partition, one that lies within the other is superseded by it.
+The same under `features` for the features as served and `predictions` for what was answered; the ids are of the stream
+that each comes from. The date is that of the log's time, of predictions the store's. A name says what a file holds, so
+that readers and a restart need no list of files beside them: of two files of a partition, one that lies within the
+other is superseded by it.
 
 Once a date is over its partitions share a file, `<lowest>_<highest>-<first>-<last>.parquet`, a row group never of two.
 From which entry to which it holds each partition stands in its footer, and supersedes by partition.
@@ -24,7 +25,7 @@ import pyarrow.parquet as pq
 
 from flows.lake_rows import concat
 
-EVENTS, FEATURES = "events", "features"
+EVENTS, FEATURES, PREDICTIONS = "events", "features", "predictions"
 ROW_GROUP = 65_536
 FULL = 500_000  # rows from which a file is not merged further
 _NAME = re.compile(r"(\d+)(?:_(\d+))?-(\d+)-(\d+)-(\d+)-(\d+)\.parquet")

@@ -18,7 +18,8 @@ from feature_repo.vocabulary import Vocabulary
 from flows import lake_files as files
 from flows.entry import Entry, EntryError
 from flows.lake_books import Books
-from flows.lake_files import EVENTS, FEATURES
+from flows.lake_files import EVENTS, FEATURES, PREDICTIONS
+from flows.lake_predictions import table, unwritten
 from flows.lake_rows import SCHEMA, Rows, concat, read
 from flows.lake_served import Columns, unflushed
 from flows.store import Store
@@ -38,6 +39,9 @@ _VIEWS = """
 _SERVED = """
     CREATE VIEW served AS SELECT * FROM {source}{whose}
         QUALIFY row_number() OVER (PARTITION BY "partition", uid, position, created) = 1;
+"""
+_PREDICTIONS = """
+    CREATE VIEW predictions AS SELECT * FROM {source}{whose} QUALIFY row_number() OVER (PARTITION BY prediction_id) = 1;
 """
 _FIRST = "SELECT DISTINCT joined FROM links WHERE type = 'absorb' ORDER BY 1"
 
@@ -90,6 +94,17 @@ class LakeReader:
         """A query over the view `served`: features as they were written, as `flows.lake_served.Columns`."""
         uids = self._uids(window)
         return self._asked(FEATURES, _SERVED, self._unwritten(uids), (uids, window.since), (query, values))
+
+    def predictions(
+        self, query: str = "SELECT * FROM predictions", since: int | None = None, values: Sequence[Any] = ()
+    ) -> pa.Table:
+        """A query over the view `predictions`: what was answered, as `flows.lake_predictions.SCHEMA` and an input each.
+
+        `since`: ms since 1970, from whose date on at least.
+        """
+        every: Uids = dict.fromkeys(range(self.store.partitions))
+        tail = table([] if self.client is None else unwritten(self.client))
+        return self._asked(PREDICTIONS, _PREDICTIONS, tail, (every, since), (query, values))
 
     def _asked(
         self, kind: str, views: str, tail: pa.Table, which: tuple[Uids, int | None], asked: tuple[str, Sequence[Any]]

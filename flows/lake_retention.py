@@ -11,7 +11,7 @@ import msgspec
 import redis
 
 from feature_repo import keys
-from flows.lake_files import EVENTS, FEATURES
+from flows.lake_files import EVENTS, FEATURES, PREDICTIONS
 from flows.lake_shelf import Shelf
 from flows.lake_store import identity, keep
 from flows.running import REDIS_DOWN, patiently, say
@@ -23,10 +23,10 @@ class Retention:
     """`days` = 0 keeps everything. Today is the latest date of the events' files: the log's time, no clock's."""
 
     def __init__(
-        self, lake: Path, client: redis.Redis, days: int, events: Sequence[Shelf], features: Sequence[Shelf]
+        self, lake: Path, client: redis.Redis, days: int, events: Sequence[Shelf], others: Sequence[Shelf]
     ) -> None:
         self._lake, self._client, self._days = lake, client, days
-        self._events, self._features = events, features
+        self._events, self._others = events, others
         self._today = ""
 
     def apply(self) -> None:
@@ -39,13 +39,14 @@ class Retention:
 
     def _remove(self, until: str) -> None:
         """Dates up to `until`, first noted and then removed, so that nobody takes what is left for all there was."""
-        over = [place for kind in (EVENTS, FEATURES) for place in _dates(self._lake / kind) if place.name[5:] <= until]
+        every = (place for kind in (EVENTS, FEATURES, PREDICTIONS) for place in _dates(self._lake / kind))
+        over = [place for place in every if place.name[5:] <= until]
         if not over:
             return
         whose = identity(self._lake)
         if whose is not None:
             keep(self._lake, msgspec.structs.replace(whose, removed_until=max(until, whose.removed_until)))
-        for shelf in (*self._events, *self._features):
+        for shelf in (*self._events, *self._others):
             shelf.forget(until)
         for place in over:
             shutil.rmtree(place)

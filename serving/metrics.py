@@ -43,6 +43,10 @@ ENGINE = {  # what the engine says of itself (`flows/housekeeping.py`), in words
 }
 
 LAKE = {"dates_removed_total": "directories of dates that TELLTALE_LAKE_DAYS removed from the lake"}
+PREDICTIONS = {  # what the scoring doors wrote down
+    "logged": "answered predictions written down for the lake since the store was created",
+    "dropped": "answered predictions that nobody wrote down, since the lake did not come for those before",
+}
 CONSISTENCY = {  # what `telltale consistency` found last; absent until it ran
     "at_seconds": "when it ran, seconds since 1970",
     "rows": "served rows that were computed again",
@@ -91,6 +95,7 @@ class Said(msgspec.Struct):
     engine: dict[str, float]
     lake: dict[str, float]
     consistency: dict[str, float]
+    predictions: dict[str, float]
     dropped: list[int]
 
 
@@ -119,15 +124,16 @@ async def _read(parts: api.Api) -> tuple[list[Reading], Said, int]:
     partitions = range(parts.store.partitions)
     commands = [command for p in partitions for command in (pack("HGETALL", keys.counts(p)), log_ends(p))]
     commands += [pack("GET", keys.served_dropped(p)) for p in partitions]
-    commands += [*(pack("HGETALL", name) for name in (keys.GAUGES, keys.LAKE, keys.CONSISTENCY)), pack("TIME")]
+    hashes = keys.GAUGES, keys.LAKE, keys.CONSISTENCY, keys.PREDICTION_COUNTS
+    commands += [*(pack("HGETALL", name) for name in hashes), pack("TIME")]
     answer = (await parts.client.call(pack("MULTI"), *commands, pack("EXEC")))[-1]
-    *pairs, engine, lake, consistency, (seconds, micros) = answer
+    *pairs, engine, lake, consistency, predictions, (seconds, micros) = answer
     pairs, dropped = pairs[: 2 * len(partitions)], pairs[2 * len(partitions) :]
     readings = [
         Reading({name.decode(): int(value) for name, value in _pairs(counts)}, newest, waiting)
         for counts, (newest, waiting) in zip(pairs[::2], pairs[1::2], strict=True)
     ]
-    said = Said(_numbers(engine), _numbers(lake), _numbers(consistency), [int(n or 0) for n in dropped])
+    said = Said(*map(_numbers, (engine, lake, consistency, predictions)), [int(n or 0) for n in dropped])
     return readings, said, int(seconds) * 1000 + int(micros) // 1000
 
 
@@ -175,6 +181,9 @@ def _lake(said: Said) -> list[Metric]:
         for name in sorted(values.keys() & meanings.keys()):
             kind = "counter" if name.endswith("_total") else "gauge"
             found.append(Metric(f"telltale_{prefix}_{name}", kind, meanings[name], [("", {}, values[name])]))
+    for name, meaning in PREDICTIONS.items():
+        counted = [("", {}, said.predictions.get(name, 0.0))]
+        found.append(Metric(f"telltale_predictions_{name}_total", "counter", meaning, counted))
     return found
 
 

@@ -97,6 +97,8 @@ class Rebuild:
             for kind, key in ((files.EVENTS, keys.lake_position), (files.FEATURES, keys.served_position)):
                 for p, last in files.lasts(self._settings.lake, kind).items():
                     pipe.set(key(p), _spelled(last))
+            for last in files.lasts(self._settings.lake, files.PREDICTIONS).values():
+                pipe.set(keys.PREDICTIONS_POSITION, _spelled(last))
             pipe.execute()
 
     def _worked(self, engine: Restorer) -> None:
