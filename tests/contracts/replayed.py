@@ -24,12 +24,12 @@ BATCH = 1000
 PATIENCE = 60.0  # seconds
 
 
-def table(name: str, file: str) -> pd.DataFrame:
-    """A file of one of the data sets; the test is skipped where they are not at hand."""
+def table(name: str, file: str, **options: Any) -> pd.DataFrame:
+    """A file of one of the data sets; the test is skipped where they are not at hand. `options`: of pandas' reader."""
     path = DATA / name / file
     if not path.exists():
         pytest.skip(f"no {path}: the public data sets are not part of the project")
-    return pd.read_csv(path, dtype={"case_id": str, "user_id": str})
+    return pd.read_csv(path, **({"dtype": {"case_id": str, "user_id": str}} | options))
 
 
 class Replay:
