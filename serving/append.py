@@ -67,10 +67,10 @@ class Group:
     """The events of one append, and who waits for it.
 
     `writes`: commands that go into the same transaction. Once it is stored, `replies` holds their answers, and
-    `ids` the entries' ids.
+    `ids` the entries' ids. `sent`: it is on its way, and what comes goes into another.
     """
 
-    __slots__ = ("drafts", "ids", "replies", "size", "unknown", "waiting", "writes")
+    __slots__ = ("drafts", "ids", "replies", "sent", "size", "unknown", "waiting", "writes")
 
     def __init__(self) -> None:
         self.drafts: dict[Part, Draft] = {}
@@ -80,6 +80,7 @@ class Group:
         self.replies: list[Any] = []
         self.size = 0
         self.waiting: list[asyncio.Future[None]] = []
+        self.sent = asyncio.Event()
 
     def draft(self, partition: int, history: bool, kind: Kind = Kind.EVENTS, hour: int = 0) -> Draft:
         """Where to put an event of this partition; `history`: count it, but let nothing fire.
@@ -97,6 +98,7 @@ class Group:
         return sorted(self.drafts.items(), key=lambda item: item[0].hour)
 
     def finish(self, error: Unavailable | None = None) -> None:
+        self.sent.set()
         for future in self.waiting:
             if not future.done():
                 future.set_exception(error) if error else future.set_result(None)
@@ -158,12 +160,16 @@ class Appender:
 
     async def stored(self, group: Group, size: int) -> None:
         """Returns once the group, `size` bytes of it ours, is on disk. Raises Unavailable when that is not known."""
+        await self.submit(group, size)
+
+    def submit(self, group: Group, size: int) -> asyncio.Future[None]:
+        """The same for who waits later."""
         group.size += size
         self._waiting_bytes += size
         future = self._loop.create_future()
         group.waiting.append(future)
         self._wake.set()
-        await future
+        return future
 
     async def _run(self, connected: asyncio.Event) -> None:
         pause, most = BACK_OFF
@@ -208,6 +214,7 @@ class Appender:
                     group = self._groups.popleft()
                     commit = commits.create_task(self._commit(connection, group))
                     commit.add_done_callback(partial(self._over, group, free))
+                    group.sent.set()
                 else:
                     free.release()
                     self._wake.clear()

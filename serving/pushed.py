@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Iterable
 from typing import Literal
@@ -25,7 +26,7 @@ from serving.intake import HOUR, TEN_YEARS
 from serving.messages import EVENT_BYTES
 
 PATIENCE = 1.0  # seconds to wait for the engine
-AT_ONCE = 2_000  # rows in one transaction, so that the store stays quick for others
+AT_ONCE = 500  # rows in one transaction: the store works one while the next is made, and stays quick for others
 Told = tuple[int, list[int | None]]  # trait id, its bits by row
 
 
@@ -86,6 +87,20 @@ class Made(msgspec.Struct, frozen=True):
     told: list[Told]
 
 
+class Submitted(msgspec.Struct, frozen=True):
+    """A part that is on its way. `write`: which of the group's writes is that of the view's hashes."""
+
+    group: Group
+    stored: asyncio.Future[None]
+    partitions: list[int]
+    write: int | None
+
+    def refused(self) -> list[bytes]:
+        """Why the store did not take some of the rows; once it is stored."""
+        replies = [] if self.write is None else [self.group.replies[self.write][1]]
+        return [error for error in replies if error]
+
+
 class Pusher:
     """Stores rows. One for each process."""
 
@@ -102,10 +117,8 @@ class Pusher:
             return True
         self._check(rows.frame.at)
         made = Made(_raw(rows), rows.target.told(rows.frame.columns) if rows.touches else [])
-        waited: dict[int, bytes] = {}
-        for start in range(0, len(made.raw), AT_ONCE):
-            waited |= await self._append(rows, made, range(start, min(start + AT_ONCE, len(made.raw))))
-        return await self._applied.passed(waited if rows.touches else {}, PATIENCE)
+        entries = await self._stored(rows, made)
+        return await self._applied.passed(entries if rows.touches else {}, PATIENCE)
 
     def _check(self, at: list[int]) -> None:
         """The same limits as an event's own time has. Raises ApiError 400."""
@@ -117,19 +130,28 @@ class Pusher:
             detail = f"row {wrong}: expected a time after 1970 and at most {ahead} ahead of now"
             raise ApiError(400, detail, f"df.{TIMESTAMP}")
 
-    async def _append(self, rows: Rows, made: Made, part: range) -> dict[int, bytes]:
-        """Stores a part of the rows in one transaction; the entry that holds them by partition."""
+    async def _stored(self, rows: Rows, made: Made) -> dict[int, bytes]:
+        """Stores the rows, a part of them a transaction; the last entry that holds some of them, by partition."""
+        parts = []
+        for start in range(0, len(made.raw), AT_ONCE):
+            parts.append(self._submit(rows, made, range(start, min(start + AT_ONCE, len(made.raw)))))
+            await parts[-1].group.sent.wait()
+        await asyncio.gather(*(part.stored for part in parts))
+        if wrong := next((error for part in parts for error in part.refused()), None):
+            raise Unavailable(f"the store refused some of the rows: {wrong.decode()}")
+        return {p: part.group.ids[Part(p, rows.history, rows.kind)] for part in parts for p in part.partitions}
+
+    def _submit(self, rows: Rows, made: Made, part: range) -> Submitted:
+        """Hands a part of the rows to the appender, to be stored in one transaction."""
         group = self._appender.room()
-        partitions = self._draft(rows, made, part, group)
+        partitions = list(self._draft(rows, made, part, group))
         at, these = len(group.writes), slice(part.start, part.stop)
         if rows.online:
             names = [b"%b/%b" % (rows.organisation, id_.encode()) for id_ in rows.frame.ids[these]]
             columns = [column[these] for column in rows.frame.columns]
             group.writes.append(rows.target.bytes.write(names, rows.frame.at[these], columns))
-        await self._appender.stored(group, sum(map(len, made.raw[these])))
-        if rows.online and (wrong := group.replies[at][1]):
-            raise Unavailable(f"the store refused some of the rows: {wrong.decode()}")
-        return {p: group.ids[Part(p, rows.history, rows.kind)] for p in partitions}
+        size = sum(map(len, made.raw[these]))
+        return Submitted(group, self._appender.submit(group, size), partitions, at if rows.online else None)
 
     def _draft(self, rows: Rows, made: Made, part: range, group: Group) -> Iterable[int]:
         """Puts rows into the group's entries; returns their partitions.
