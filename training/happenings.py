@@ -50,7 +50,7 @@ def asked(vocabulary: Vocabulary, of: Stream, service: str, person: Array, day: 
     found = features(Plan(vocabulary), of, person, at)
     inputs = next(s.features for s in vocabulary.services if s.name == service)
     counted = {name: found[:, vocabulary.feature_index[name]] for name in inputs if name in vocabulary.feature_index}
-    stamps = pa.array(at, pa.timestamp("ms", tz="UTC"))
+    stamps = pa.array(at * 1000, pa.timestamp("us", tz="UTC"))
     return {"user": pa.array([f"user-{i}" for i in person.tolist()]), "as_of": stamps, **counted}
 
 

@@ -47,7 +47,7 @@ def rows(people: int, seed: int) -> pa.Table:
     columns: dict[str, Any] = {
         "user": names,
         "lead_id": names,
-        "as_of": pa.array((START + (born + of.age) * DAY).astype(np.int64), pa.timestamp("ms", tz="UTC")),
+        "as_of": pa.array(((START + (born + of.age) * DAY) * 1000).astype(np.int64), pa.timestamp("us", tz="UTC")),
         "converted": (rng.random(people) < best).astype(np.int64),
         "best": best,
         "lead_crm:source_quality": _quality(of, born, rng),
