@@ -1,7 +1,7 @@
 """Ids of predictions, which say of themselves whether they are ours: nothing has to be looked up.
 
 `MODEL-TOKEN`, of many at once `MODEL-TOKEN.INDEX`. The token is base64url of: ms since 1970 (6 bytes), what no two
-requests share (6), how many were answered (2), and a keyed hash over all this, the model and the organisation (8).
+requests share (6), how many were answered at once (2; 0: one alone), and a keyed hash over all this, the model and the organisation (8).
 """
 
 from __future__ import annotations
@@ -35,8 +35,8 @@ class PredictionIds:
         self._process = os.urandom(3)
         self._next = itertools.count(int.from_bytes(os.urandom(3), "big"))
 
-    def issue(self, organisation: bytes, model: str, at: int, count: int = 1) -> str:
-        """An id at `at` (ms); of several answers, what stands before `.INDEX`."""
+    def issue(self, organisation: bytes, model: str, at: int, count: int = 0) -> str:
+        """An id at `at` (ms); of `count` answers at once, what stands before `.INDEX`."""
         own = self._process + (next(self._next) & 0xFFFFFF).to_bytes(3, "big")
         said = at.to_bytes(_MS, "big") + own + count.to_bytes(2, "big")
         return f"{model}-{_spelled(said + self._hash(said, organisation, model))}"
@@ -53,10 +53,7 @@ class PredictionIds:
         if len(raw) != _TOKEN or _spelled(raw) != token or hashed != self._hash(said, organisation, model):
             return None
         count = int.from_bytes(said[-2:], "big")
-        several = (
-            bool(dot) and index.isascii() and index.isdecimal() and str(int(index)) == index and int(index) < count
-        )
-        if dot and not several:
+        if bool(count) != bool(dot) or (dot and index not in map(str, range(count))):
             return None
         return PredictionId(model, int.from_bytes(said[:_MS], "big"), int(index or 0))
 

@@ -49,7 +49,7 @@ class Shelf:
         try:
             return await run_in_threadpool(self._ask, question)
         except SQL_ERRORS as error:
-            raise unavailable(f"alerts cannot be read now: {error.args[0] if error.args else error}") from error
+            raise unavailable(f"the database cannot be asked now: {error.args[0] if error.args else error}") from error
 
     def _ask(self, question: Callable[[AlertStore], T]) -> T:
         if not self._made:

@@ -133,7 +133,8 @@ async def _read(parts: api.Api) -> tuple[list[Reading], Said, int]:
         Reading({name.decode(): int(value) for name, value in _pairs(counts)}, newest, waiting)
         for counts, (newest, waiting) in zip(pairs[::2], pairs[1::2], strict=True)
     ]
-    said = Said(*map(_numbers, (engine, lake, consistency, predictions)), [int(n or 0) for n in dropped])
+    numbers = (_numbers(engine), _numbers(lake), _numbers(consistency), _numbers(predictions))
+    said = Said(*numbers, [int(n or 0) for n in dropped])
     return readings, said, int(seconds) * 1000 + int(micros) // 1000
 
 
@@ -182,8 +183,8 @@ def _lake(said: Said) -> list[Metric]:
             kind = "counter" if name.endswith("_total") else "gauge"
             found.append(Metric(f"telltale_{prefix}_{name}", kind, meanings[name], [("", {}, values[name])]))
     for name, meaning in PREDICTIONS.items():
-        counted = [("", {}, said.predictions.get(name, 0.0))]
-        found.append(Metric(f"telltale_predictions_{name}_total", "counter", meaning, counted))
+        count = said.predictions.get(name, 0.0)
+        found.append(Metric(f"telltale_predictions_{name}_total", "counter", meaning, [("", {}, count)]))
     return found
 
 

@@ -211,9 +211,9 @@ class Scorer:
 
     def _issued(self, job: Job, now_us: int) -> list[str]:
         """Ids of a request's predictions."""
-        n = len(job.asked.ids)
+        n = len(job.asked.ids) if job.asked.many else 0
         base = self._parts.ids.issue(job.organisation, self.name, now_us // 1000, n)
-        return [f"{base}.{i}" for i in range(n)] if job.asked.many else [base]
+        return [f"{base}.{i}" for i in range(n)] or [base]
 
 
 def doors(auth: Auth, of: dict[str, Scorer]) -> dict[str, front.Door]:
