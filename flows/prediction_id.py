@@ -1,7 +1,8 @@
 """Ids of predictions, which say of themselves whether they are ours: nothing has to be looked up.
 
 `MODEL-TOKEN`, of many at once `MODEL-TOKEN.INDEX`. The token is base64url of: ms since 1970 (6 bytes), what no two
-requests share (6), how many were answered at once (2; 0: one alone), and a keyed hash over all this, the model and the organisation (8).
+requests share (6), how many were answered at once (2; 0: one alone), and a keyed hash over all this, the model and the
+organisation (8).
 """
 
 from __future__ import annotations
