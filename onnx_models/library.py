@@ -6,14 +6,11 @@ process lets go, and is replaced whole, so that every reader sees one consistent
 
 from __future__ import annotations
 
-import fcntl
 import getpass
 import logging
 import os
 import re
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
@@ -25,6 +22,8 @@ from feature_repo.settings import Settings
 from onnx_models import book as books
 from onnx_models import registry
 from onnx_models.book import Book, By, State
+from onnx_models.files import locked, replace
+from onnx_models.proof import Proofs
 from onnx_models.registry import HERE, Conflict, Damaged, ModelError, NoModel, NoVersion
 from onnx_models.session import Model
 
@@ -40,6 +39,7 @@ class Library:
     def __init__(self, *places: Path, feature_repo: str = "") -> None:
         """`feature_repo`: the directory of another domain, whose services state the inputs."""
         self.places, self._feature_repo = tuple(dict.fromkeys(places)), feature_repo
+        self.proofs = Proofs(self.places[0] / ".proved")
 
     @classmethod
     def of(cls, settings: Settings) -> Library:
@@ -112,9 +112,10 @@ class Library:
     ) -> Model:
         """One version, verified. `inputs`: what it must take, by default what its service states.
 
-        Raises NoVersion, Damaged, OtherInputs, OtherAnswers.
+        Raises NoVersion, Damaged, Hostile, OtherInputs, OtherAnswers.
         """
         files = registry.read(self.place(name, version))
+        self.proofs.prove(files)
         return registry.verified(files, inputs or self.inputs.get(files.metadata.service, ()), refused)
 
     def deployed(self, name: str, inputs: tuple[str, ...] | None = None) -> Model:
@@ -211,7 +212,7 @@ class Library:
     def _change(self, name: str, change: Callable[[Book], Book]) -> Book:
         folder = self._folder(name)
         folder.mkdir(parents=True, exist_ok=True)
-        with locked(folder / "registry.lock"):
+        with locked(folder / "registry.lock", PATIENCE_S):
             book = self.book(name)
             after = change(book)
             if after is not book:
@@ -248,41 +249,3 @@ def me() -> str:
         return getpass.getuser()
     except (KeyError, OSError):
         return str(os.getuid())
-
-
-@contextmanager
-def locked(file: Path) -> Iterator[None]:
-    """One process at a time, until it ends, killed or not. Raises Conflict when somebody else does not end."""
-    handle = os.open(file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
-    try:
-        deadline = time.monotonic() + PATIENCE_S
-        while not _taken(handle):
-            if time.monotonic() > deadline:
-                raise Conflict(f"{file}: another change is still under way after {PATIENCE_S:.0f} s")
-            time.sleep(0.01)
-        yield
-    finally:
-        os.close(handle)
-
-
-def _taken(handle: int) -> bool:
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
-
-
-def replace(file: Path, content: bytes) -> None:
-    """The file whole, on disk: a reader finds the old one or the new one. The caller holds its lock."""
-    new = file.with_name(f".{file.name}.new")
-    with new.open("wb") as out:
-        out.write(content)
-        out.flush()
-        os.fsync(out.fileno())
-    new.replace(file)
-    folder = os.open(file.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)

@@ -66,6 +66,8 @@ class Watch:
     def look(self, *, again: bool = False) -> None:
         """Takes what changed since the last look. `again`: everything, also what was refused."""
         with self._looking:
+            if again:
+                self.library.proofs.forget()
             for name in self._inputs:
                 mark = self.library.mark(name)
                 if again or mark != self._marks.get(name) or time.monotonic() > self._again.get(name, float("inf")):

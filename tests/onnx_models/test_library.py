@@ -13,7 +13,8 @@ import pytest
 from feature_repo.services import SERVICES
 from onnx_models import book as books
 from onnx_models import card
-from onnx_models.library import Library, locked
+from onnx_models.files import locked
+from onnx_models.library import Library
 from onnx_models.registry import Conflict, Damaged, NoModel, NoVersion
 from tests.flows.made_models import logistic
 
@@ -195,8 +196,8 @@ def test_a_killed_change_leaves_the_old_state_and_no_lock(library: Library) -> N
     code = f"""
 import time
 from pathlib import Path
-from onnx_models.library import locked
-with locked(Path({str(folder / "registry.lock")!r})):
+from onnx_models.files import locked
+with locked(Path({str(folder / "registry.lock")!r}), 1.0):
     Path({str(folder / ".registry.json.new")!r}).write_bytes(b'{{"generation": 2')
     print("held", flush=True)
     time.sleep(60)
@@ -215,7 +216,7 @@ def test_a_change_that_never_ends_is_named(library: Library, monkeypatch: pytest
     """Whoever waits for the lock in vain is told, and nothing changes."""
     monkeypatch.setattr("onnx_models.library.PATIENCE_S", 0.05)
     folder = library.places[0] / NAME
-    with locked(folder / "registry.lock"), pytest.raises(Conflict, match="still under way"):
+    with locked(folder / "registry.lock", 1.0), pytest.raises(Conflict, match="still under way"):
         library.promote(NAME, B, "ann", "try")
 
 
