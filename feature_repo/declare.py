@@ -228,7 +228,8 @@ class Service(msgspec.Struct, frozen=True, kw_only=True):
     """A model's input list, in order. `alert`: the alert type that its score may open.
 
     A feature of the flow's view goes by its name, one of another view as `view:feature`, what the request gives as
-    `request:input`. The stream scores an alert model from the flow's view alone.
+    `request:input`. The stream scores an alert model from the flow's view alone. `telling`: inputs that may rank the
+    outcome nearly by themselves; training takes any other that does for a leak.
     """
 
     name: str
@@ -236,3 +237,4 @@ class Service(msgspec.Struct, frozen=True, kw_only=True):
     description: str
     alert: str | None = None
     outcome: str | None = None
+    telling: tuple[str, ...] = ()

@@ -292,6 +292,12 @@ def _services(v: Vocabulary) -> list[str]:
         full += [n for n in service.features if n in v.inputs]
         twice = [n for n in dict.fromkeys(full) if full.count(n) > 1]
         found += [f"service {service.name}: lists {n} more than once" for n in twice]
+    for service in v.services:
+        found += [
+            f"service {service.name}: {n} is telling, but no input"
+            for n in service.telling
+            if n not in service.features
+        ]
     for service in (s for s in v.services if s.alert):
         outside = [n for n in service.features if n not in {f.name for f in v.features}]
         outside = [n for n in outside if n in v.inputs or v.resolve(n)]

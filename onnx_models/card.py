@@ -1,4 +1,4 @@
-"""What is known of a model version: the machine's copy (metadata.json) and the reader's (CARD.md)."""
+"""What is known of a model version, for machines: metadata.json. CARD.md says it to a reader (training/card_text.py)."""
 
 from __future__ import annotations
 
@@ -42,11 +42,32 @@ class Histogram(msgspec.Struct, frozen=True):
     missing: float = 0.0
 
 
+class Band(msgspec.Struct, frozen=True):
+    """Held-out rows whose confidence lies in [low, high): how often the likelier answer was right, and their Brier."""
+
+    low: float
+    high: float
+    rows: int
+    accuracy: float
+    brier: float
+
+
+class Gate(msgspec.Struct, frozen=True):
+    """What a version had to reach, and what it did."""
+
+    name: str
+    wanted: str
+    got: float
+    passed: bool
+
+
 class Metadata(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """`threshold`: calibrated score from which an alert may open. `files`: sha256 of each file, hexadecimal.
 
     `defaults`: what stands for an input that is not known, in order; empty: what the service's features declare.
     `importance`: each input's share of the gain. `histograms`: of each input, and of `score`, as trained.
+    `metrics`: {"set, who": {metric: value}} on rows kept aside; `intervals`: 95 % of them, people drawn again.
+    `confidence`: error by confidence, on these rows; `missing`: the same figures with only a share of the inputs known.
     """
 
     name: str
@@ -70,13 +91,11 @@ class Metadata(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     importance: dict[str, float] = {}
     recommendations: tuple[Recommendation, ...] = ()
     histograms: dict[str, Histogram] = {}
-
-
-_SIMULATED = (
-    "**Trained on simulated people. Not for decisions about real ones**: train it on your own history first.",
-    "",
-)
-_REACHABLE = ("`best reachable` sees the simulation's hidden state, which no model can.",)
+    estimator: str = "boosted trees"
+    intervals: dict[str, dict[str, tuple[float, float]]] = {}
+    confidence: tuple[Band, ...] = ()
+    missing: dict[str, dict[str, float]] = {}
+    gates: tuple[Gate, ...] = ()
 
 
 def encode(metadata: Metadata) -> bytes:
@@ -86,50 +105,3 @@ def encode(metadata: Metadata) -> bytes:
 def decode(text: bytes) -> Metadata:
     """Raises msgspec.MsgspecError."""
     return msgspec.json.decode(text, type=Metadata)
-
-
-def card(metadata: Metadata) -> str:
-    """The card of a model version, in Markdown."""
-    m = metadata
-    return "\n".join(
-        [
-            f"# {m.name} {m.version}",
-            "",
-            *(_SIMULATED if m.simulated else ()),
-            f"It says how likely a person's `{m.outcome}` is within {m.horizon_days} days,",
-            f"from the {len(m.inputs)} features of the service `{m.service}`, as of an event or a daily refresh.",
-            f"From a calibrated score of {m.threshold:.3f} on it opens an alert of type `{m.alert}`; that threshold",
-            f"was fixed on an earlier period, to open at most {m.budget:.3g} alerts a year and active person.",
-            "",
-            "Boosted trees (XGBoost), sigmoid-calibrated on a later slice, exported to ONNX; equal within 1e-5.",
-            "",
-            "## Trained on",
-            "",
-            *[f"- {key}: {value}" for key, value in m.trained_on.items()],
-            "",
-            "## How good",
-            "",
-            *_table(m.metrics),
-            "",
-            "AUC, average precision and Brier score are over rows at scoring instants; alerts are counted in",
-            "episodes: a person's alert counts once in a cool-down.",
-            *(_REACHABLE if m.simulated else ()),
-            "",
-            "## Made with",
-            "",
-            *[f"- {name} {version}" for name, version in m.packages.items()],
-            "",
-        ]
-    )
-
-
-def _table(metrics: dict[str, dict[str, float]]) -> list[str]:
-    columns = list(dict.fromkeys(column for row in metrics.values() for column in row))
-    lines = ["| | " + " | ".join(columns) + " |", "|---" * (len(columns) + 1) + "|"]
-    for name, row in metrics.items():
-        lines.append(f"| {name} | " + " | ".join(_cell(row.get(column)) for column in columns) + " |")
-    return lines
-
-
-def _cell(value: float | None) -> str:
-    return "" if value is None else f"{value:.4g}"

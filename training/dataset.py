@@ -74,15 +74,26 @@ def _ticks(people: Array, first_day: int, end_day: int) -> tuple[Array, Array]:
 
 
 def label(vocabulary: Vocabulary, of: Stream, outcome: str, these: Rows, horizon_days: int) -> Array:
-    """(n,) bool: the outcome came after the instant, within the horizon.
+    """(n,) bool: the outcome came after the instant, within the horizon. Raises ValueError as `followed`."""
+    return followed(of, these_codes(vocabulary, (outcome,)), these.person, these.at, horizon_days)
+
+
+def these_codes(vocabulary: Vocabulary, events: tuple[str, ...]) -> Array:
+    """Every code of these events, with any tag."""
+    members = vocabulary.members(events)
+    return np.array([i for i, code in enumerate(vocabulary.codes) if code.event in members], np.int64)
+
+
+def followed(of: Stream, codes: Array, person: Array, at: Array, horizon_days: int) -> Array:
+    """(n,) bool: one of these codes was logged of the person after the instant, within the horizon.
 
     Raises ValueError on a row whose horizon is not over: nobody knows its label yet (`known` finds them).
     """
-    if not known(of, these.at, horizon_days).all():
+    if not known(of, at, horizon_days).all():
         raise ValueError(f"expected instants {horizon_days} days or more before the history's end, got later ones")
-    happened = np.flatnonzero(of.code == vocabulary.code[outcome, None])
+    happened = np.flatnonzero(np.isin(of.code, codes))
     happenings = np.sort(key(of.person[happened], of.now[happened]))
-    asked = key(these.person, these.at)
+    asked = key(person, at)
     following = np.append(happenings, np.iinfo(np.int64).max)[np.searchsorted(happenings, asked, side="right")]
     return following - asked <= horizon_days * DAY
 

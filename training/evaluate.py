@@ -1,23 +1,14 @@
-"""How good scores are: over rows, and as the alerts that they would have opened, one after another in time."""
+"""How good scores are as the alerts that they would have opened, one after another in time."""
 
 from __future__ import annotations
 
 import msgspec
 import numpy as np
-from sklearn.metrics import average_precision_score, roc_auc_score
 
 from flows.alert import MIN_CONFIDENCE
 from flows.episodes import closes, fires
 from training.people import YEAR, Array
 from training.records import DAY
-
-
-def row_metrics(label: Array, score: Array) -> dict[str, float]:
-    """How well scores rank rows at scoring instants."""
-    return {
-        "AUC": float(roc_auc_score(label, score)),
-        "average precision": float(average_precision_score(label, score)),
-    }
 
 
 class Scored(msgspec.Struct, frozen=True):
@@ -83,7 +74,7 @@ def alert_metrics(of: Scored, label: Array, cut: float) -> dict[str, float]:
     acted = np.unique(of.person[label])
     found = {"alerts": float(opened.sum()), "alerts a year and active person": of.a_year(opened.sum())}
     if opened.any():
-        found["precision"] = float(label[opened].mean())
+        found["alert precision"] = float(label[opened].mean())
     if len(acted):
-        found["recall"] = float(np.isin(acted, of.person[opened & label]).mean())
+        found["alert recall"] = float(np.isin(acted, of.person[opened & label]).mean())
     return found

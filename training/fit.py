@@ -1,7 +1,8 @@
-"""From rows to a model: boosted trees, then a sigmoid fitted on a later slice."""
+"""From rows to a model: trees, then a sigmoid fitted on a later slice."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
@@ -34,6 +35,13 @@ class Fitted(msgspec.Struct, frozen=True):
     def calibrated(self, features: Array) -> Array:
         return sigmoid(self.slope * self.margin(features) + self.offset)
 
+    def importance(self, inputs: Sequence[str]) -> dict[str, float]:
+        """Each input's share of the gain over all splits, the largest first; they sum to 1."""
+        gain = self.booster.get_score(importance_type="total_gain")
+        found = {name: float(gain.get(f"f{i}", 0.0)) for i, name in enumerate(inputs)}
+        total = sum(found.values()) or 1.0
+        return {name: round(g / total, 6) for name, g in sorted(found.items(), key=lambda item: -item[1])}
+
 
 def sigmoid(x: Array) -> Array:
     return 1.0 / (1.0 + np.exp(-x))
@@ -57,7 +65,7 @@ def grow(candidate: Candidate, features: Array, label: Array, seed: int) -> Any:
         "nthread": 2,
     }
     matrix = xgboost.DMatrix(features, label=label)
-    if candidate.forest:  # one round of all trees; each answers a step of Newton's from the base score
+    if candidate.forest:  # all trees in one round: each a step of Newton's from the base score, and their mean
         own = {"num_parallel_tree": candidate.trees, "learning_rate": 1.0, "colsample_bynode": candidate.columns}
         return xgboost.train(shared | own, matrix, 1)
     own = {"learning_rate": candidate.learning_rate, "colsample_bytree": candidate.columns}

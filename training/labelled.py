@@ -1,9 +1,6 @@
-"""Trains a model on a file of labels: any domain, any outcome, judged on what came later."""
+"""Rows of (user, as_of, label) with a model's inputs as of then: from the past, from pushes, or from the file."""
 
 from __future__ import annotations
-
-from datetime import UTC, datetime
-from pathlib import Path
 
 import msgspec
 import numpy as np
@@ -11,180 +8,128 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from feature_repo.declare import Service
-from feature_repo.finish import DAY
-from flows.alert import MIN_CONFIDENCE
-from onnx_models import card
-from training import evaluate, export, fit
-from training.dataset import TooFew, features_and_confidence
-from training.evaluate import Scored
-from training.labels import Labels
-from training.model import Label, Training
-from training.past import NotReadable, past
+from training import pushed, validate
+from training.dataset import features_and_confidence
+from training.examples import Examples
+from training.labels import AS_OF, USER, Labels
+from training.model import Training
+from training.past import NotReadable, Past, past
 from training.people import Array
-from training.training_set import Wanted, from_past
+from training.training_set import Wanted, from_past, names
+from training.validate import NotTrainable
 
-TRAIN, EARLIER, LATER = range(3)
-NAMES = ("train", "sigmoid and threshold", "judge")
-SHARES = (0.6, 0.8)  # of the rows, or of the cases: what is trained on, and up to where the threshold is made
-
-
-class Options(msgspec.Struct, frozen=True, kw_only=True):
-    """How to learn.
-
-    `label`: the labels' column, 0 or 1. `horizon_days`: within how many days of `as_of` it is decided. `cases`: each
-    user is one case, with one outcome; else the same people come again and again. `budget`: alerts a year and active
-    person, at most; `least`: the least threshold.
-    """
-
-    label: str = "label"
-    horizon_days: int = 30
-    cases: bool = False
-    budget: float = 1.0
-    least: float = MIN_CONFIDENCE
+BEST = "best"  # column of simulated rows
 
 
-class Rows(msgspec.Struct, frozen=True):
-    """Labelled rows sorted by person, then time: (n,) each, `features` float32 (n, inputs)."""
+class Inputs(msgspec.Struct, frozen=True):
+    """(n, inputs) float32 values, and bool where a default stands; (n,) confidence of the signals."""
 
-    person: Array
-    at: Array
-    features: Array
+    values: Array
+    unknown: Array
     sure: Array
-    label: Array
-
-    def __len__(self) -> int:
-        return len(self.person)
-
-    def those(self, which: Array) -> Rows:
-        return Rows(*(getattr(self, name)[which] for name in self.__struct_fields__))
-
-    def scored(self, score: Array, days: int) -> Scored:
-        return Scored(self.person, self.at, score, self.sure, len(np.unique(self.person)), days)
 
 
-def train(wanted: Wanted, asked: Labels, service: Service, options: Options, directory: Path) -> card.Metadata:
-    """Writes a new version of the service's model into `directory`.
+def examples(
+    wanted: Wanted,
+    asked: Labels,
+    training: Training,
+    service: Service,
+    of: Past | None = None,
+    *,
+    simulated: bool = False,
+) -> Examples:
+    """The rows, sorted by person, then time. `of`: the past, where it is read already.
 
-    Raises NotReadable on what is wrong with the labels, TooFew when a slice cannot teach or judge, and what
-    `export.write` raises.
+    An input is taken from the file where it has a column of that name (`request:photos`, or `photos` alone); else it
+    is what the past, or the last push, says as of then; else its default. Raises NotTrainable that lists all that is
+    wrong with the file, NotReadable.
     """
-    if outside := [name for name in service.features if name not in wanted.vocabulary.feature_index]:
-        raise NotReadable(f"{service.name}: expected features of {wanted.vocabulary.view}, got {', '.join(outside)}")
-    these = _rows(wanted, asked, service, options)
-    slices = [these.those(part) for part in _slices(these, options)]
-    for name, part in zip(NAMES, slices, strict=True):
-        _check(name, part, options)
-    training = Training(service=service.name, budget=options.budget, label=Label(horizon_days=options.horizon_days))
-    booster = fit.grow(training.candidates[0], slices[TRAIN].features, slices[TRAIN].label, training.seed)
-    try:
-        fitted = fit.calibrate(booster, slices[EARLIER].features, slices[EARLIER].label)
-    except ValueError as error:
-        raise TooFew(f"{service.name}: {error}; these labels and features teach it nothing that lasts") from error
-    early = slices[EARLIER]
-    scored = early.scored(fitted.calibrated(early.features), options.horizon_days)
-    cut = evaluate.threshold(scored, options.budget, options.least)
-    metadata = _metadata(wanted, service, training, options, slices, cut, _metrics(fitted, slices, cut, options))
-    place = export.write(directory, fitted, slices[LATER].features, metadata)
-    return card.decode((place / card.METADATA).read_bytes())
-
-
-def _rows(wanted: Wanted, asked: Labels, service: Service, options: Options) -> Rows:
-    label = _label(asked, options.label)
-    found = from_past(past(wanted.history, wanted.vocabulary), wanted, asked, features_and_confidence)
-    inputs = [wanted.vocabulary.feature_index[name] for name in service.features]
+    problems = validate.newer(asked, training.telling)
+    label = _label(asked, training.label.column, problems)
+    given = _given(asked, service, training.label.column)
+    columns = {name: _numbers(asked, column, problems) for name, column in given.items()}
+    if problems or label is None:
+        raise NotTrainable(service.name, problems)
+    found = _inputs(wanted, asked, training, service, columns, of)
     person = np.asarray(asked.users.dictionary_encode().indices, np.int64)
     order = np.lexsort((asked.milliseconds, person))
-    matrix = found[:, inputs].astype(np.float32)
-    return Rows(person, asked.milliseconds, matrix, found[:, -1], label).those(order)
+    best = np.asarray(asked.table[BEST], np.float64) if simulated and BEST in asked.table.column_names else None
+    rows = Examples(person, asked.milliseconds, found.values, found.sure, label, found.unknown, best)
+    return rows.those(order)
 
 
-def _label(asked: Labels, name: str) -> Array:
+def _label(asked: Labels, name: str, problems: list[str]) -> Array | None:
     if name not in asked.table.column_names:
-        raise NotReadable(f"the labels: expected a column {name}, got {', '.join(asked.table.column_names)}")
+        problems.append(f"the labels: expected a column {name}, got {', '.join(asked.table.column_names)}")
+        return None
     try:
         found = asked.table[name].combine_chunks().cast(pa.float64())
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
-        raise NotReadable(f"the labels, column {name}: expected 0 or 1 in every row: {error}") from error
+        problems.append(f"the labels, column {name}: expected 0 or 1 in every row: {error}")
+        return None
     wrong = pc.invert(pc.fill_null(pc.is_in(found, value_set=pa.array([0.0, 1.0])), fill_value=False))
     if (bad := pc.index(wrong, value=True).as_py()) >= 0:
-        raise NotReadable(f"the labels, row {bad + 1}, column {name}: expected 0 or 1, got {found[bad].as_py()}")
+        problems.append(f"the labels, row {bad + 1}, column {name}: expected 0 or 1, got {found[bad].as_py()}")
+        return None
     return np.asarray(found) == 1.0
 
 
-def _slices(these: Rows, options: Options) -> list[Array]:
-    """Masks of the rows to train on, of those for sigmoid and threshold, and of those to judge by: one after another.
-
-    Of cases, each lies in the slice in which it began. Else a row lies in that of its instant, and those whose label
-    was decided within the next are left out.
-    """
-    when = these.at
-    if options.cases:
-        starts = np.full(int(these.person.max(initial=0)) + 1, np.iinfo(np.int64).max)
-        np.minimum.at(starts, these.person, these.at)
-        when = starts[these.person]
-        cuts = np.quantile(starts, SHARES, method="higher")
-    else:
-        cuts = np.quantile(when, SHARES, method="higher")
-    nth = np.searchsorted(cuts, when, side="right")
-    ends = np.append(cuts, np.iinfo(np.int64).max)[nth]
-    decided = options.cases | (these.at + options.horizon_days * DAY <= ends)
-    return [(nth == part) & decided for part in (TRAIN, EARLIER, LATER)]
+def _given(asked: Labels, service: Service, label: str) -> dict[str, str]:
+    """Inputs that the file has, with the column that says them."""
+    columns = [name for name in asked.table.column_names if name not in (USER, AS_OF, label)]
+    spelled = {name: (name, name.rpartition(":")[2]) for name in service.features}
+    return {name: next(c for c in both if c in columns) for name, both in spelled.items() if set(both) & set(columns)}
 
 
-def _check(name: str, part: Rows, options: Options) -> None:
-    if part.label.all() or not part.label.any():
-        gap = "" if options.cases else f", {options.horizon_days} days apart from the next (--horizon-days)"
-        of = f"{len(part)} rows, {int(part.label.sum())} of them with the outcome"
-        raise TooFew(f"the slice to {name}{gap}: expected rows with the outcome and rows without, got {of}")
+def _numbers(asked: Labels, column: str, problems: list[str]) -> Array | None:
+    """float64 (n,), NaN where the file says nothing."""
+    given = asked.table[column].combine_chunks()
+    if pa.types.is_temporal(given.type):
+        problems.append(f"the labels, column {column}: expected numbers, as inputs are, got times")
+        return None
+    try:
+        found = np.array(pc.fill_null(given.cast(pa.float64()), float("nan")))
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
+        problems.append(f"the labels, column {column}: expected numbers, as inputs are: {error}")
+        return None
+    if bad := np.flatnonzero(np.isinf(found)).tolist():
+        problems.append(f"the labels, row {bad[0] + 1}, column {column}: expected a finite number, got {found[bad[0]]}")
+    return found
 
 
-def _metrics(fitted: fit.Fitted, slices: list[Rows], cut: float, options: Options) -> dict[str, dict[str, float]]:
-    """How it does on the later rows, and how a logistic regression ranks them."""
-    later, early = slices[LATER], slices[TRAIN]
-    score = fitted.calibrated(later.features)
-    scored = later.scored(score, options.horizon_days)
-    ours = evaluate.row_metrics(later.label, score) | evaluate.alert_metrics(scored, later.label, cut)
-    ours["Brier"] = float(np.mean((score - later.label) ** 2))
-    plain = fit.logistic(early.features, early.label).predict_proba(later.features)[:, 1]
-    return {"later time, ours": ours, "later time, logistic regression": evaluate.row_metrics(later.label, plain)}
-
-
-def _metadata(
+def _inputs(
     wanted: Wanted,
-    service: Service,
+    asked: Labels,
     training: Training,
-    options: Options,
-    slices: list[Rows],
-    cut: float,
-    metrics: dict[str, dict[str, float]],
-) -> card.Metadata:
-    told: dict[str, str | int | float] = {
-        f"rows to {name}": f"{len(part):,} of {len(np.unique(part.person)):,} people, "
-        f"{int(part.label.sum()):,} with the outcome, {_span(part)}"
-        for name, part in zip(NAMES, slices, strict=True)
-    }
-    split = "by the case's first row" if options.cases else f"by time, {options.horizon_days} days apart"
-    return card.Metadata(
-        name=service.name,
-        version=datetime.now(UTC).strftime("%Y%m%d%H%M%S"),
-        service=service.name,
-        alert=service.alert,
-        outcome=service.outcome or options.label,
-        horizon_days=options.horizon_days,
-        inputs=service.features,
-        threshold=cut,
-        budget=options.budget,
-        files={},
-        golden=card.Golden([], [], []),
-        trained_on=told
-        | {"split": split, "trees": training.candidates[0].trees, "depth": training.candidates[0].depth},
-        metrics=metrics,
-        vocabulary=wanted.vocabulary.fingerprint,
-        packages={},
-        simulated=False,
-    )
+    service: Service,
+    columns: dict[str, Array | None],
+    of: Past | None,
+) -> Inputs:
+    vocabulary = wanted.vocabulary
+    flow = [name for name in service.features if name not in columns and name in vocabulary.feature_index]
+    outside = [name for name in service.features if name not in columns and name not in flow]
+    sure = np.ones(len(asked))
+    if flow or training.budget:
+        looked = _looked_up(wanted, asked, of or past(wanted.history, vocabulary))
+        columns = columns | {name: looked[:, vocabulary.feature_index[name]] for name in flow}
+        sure = looked[:, -1]
+    pushes = pushed.columns(wanted.history, vocabulary, outside, wanted.organisation, asked)
+    columns = columns | {name: _pushed(name, column) for name, column in pushes.items()}
+    nothing = np.full(len(asked), np.nan)
+    values = np.column_stack([nothing if (c := columns.get(name)) is None else c for name in service.features])
+    unknown = np.isnan(values)
+    defaults = np.array([vocabulary.default(name) for name in service.features])
+    return Inputs(np.where(unknown, defaults, values).astype(np.float32), unknown, sure)
 
 
-def _span(part: Rows) -> str:
-    first, last = (datetime.fromtimestamp(int(at) / 1000, UTC).date() for at in (part.at.min(), part.at.max()))
-    return f"{first} to {last}"
+def _looked_up(wanted: Wanted, asked: Labels, of: Past) -> Array:
+    """Every feature of the flow, then the confidence of the signals; NaN features of somebody who is not known."""
+    found = from_past(of, wanted, asked, features_and_confidence)
+    found[of.find(names(of, wanted, asked)) == of.stream.people, :-1] = np.nan
+    return found
+
+
+def _pushed(name: str, column: pa.Array) -> Array:
+    if not (pa.types.is_floating(column.type) or pa.types.is_integer(column.type)):
+        raise NotReadable(f"{name}: expected a number, as inputs are, got a {column.type}")
+    return np.array(pc.fill_null(column.cast(pa.float64()), float("nan")))

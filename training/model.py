@@ -104,10 +104,10 @@ class Training(msgspec.Struct, frozen=True, kw_only=True):
 
     `rule`: points a unit of some inputs, the hand-written rule that it must beat. `candidates`: the best by `metric`
     (one of `judge.METRICS`) in cross-validation is taken. `budget`: alerts a year and active person that its threshold
-    may open; 0 where it opens none. `cases`: each entity is one case with one outcome. `telling`: inputs that may
-    reach a ROC-AUC of 0.85 alone, for a reason that stands beside them. `recommendations`: the first that is reached
-    holds. `simulated`: (people, seed) -> rows as a file of labels has them, with every input, and the chance of the
-    label given all that is hidden as `best`; None: it learns from the simulated world of `study.py`.
+    may open, 0 where it opens none; `least`: the least threshold. `cases`: each entity is one case with one outcome.
+    `telling`: inputs that may reach a ROC-AUC of 0.85 alone, for a reason that stands beside them. `recommendations`:
+    the first that is reached holds. `simulated`: (people, seed) -> rows as a file of labels has them, with every
+    input, and the chance of the label given all that is hidden as `best`; None: it learns from `study.py`'s world.
     """
 
     service: str
@@ -119,6 +119,7 @@ class Training(msgspec.Struct, frozen=True, kw_only=True):
     metric: str = "PR-AUC"
     gates: Gates = Gates()
     budget: float = 0.0
+    least: float = 0.5
     cases: bool = False
     telling: tuple[str, ...] = ()
     recommendations: tuple[Recommendation, ...] = ()

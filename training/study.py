@@ -13,10 +13,11 @@ from feature_repo.vocabulary import Vocabulary
 from flows.plan import Plan
 from training.backfill import Stream, stream
 from training.dataset import Rows, Span, TooFew, label, rows
-from training.evaluate import Scored
+from training.examples import Examples
 from training.people import YEAR, Array
 from training.records import DAY
 from training.simulate import History, simulate
+from training.splits import Slices
 from training.world import FIRST, SECOND, World
 
 TRAIN = Span(90, 330)
@@ -46,9 +47,6 @@ class Sample(msgspec.Struct, frozen=True):
     vocabulary: Vocabulary
     active: int  # people with any activity of their own in the year before the set's end
 
-    def scored(self, score: Array) -> Scored:
-        return Scored(self.rows.person, self.rows.at, score, self.rows.sure, self.active)
-
     def label(self, outcome: str, horizon_days: int) -> Array:
         found = label(self.vocabulary, self.stream, outcome, self.rows, horizon_days)
         if found.all() or not found.any():
@@ -58,12 +56,25 @@ class Sample(msgspec.Struct, frozen=True):
     def best(self, outcome: str, horizon_days: int) -> Array:
         return self.history.best(self.rows.person, self.rows.at, outcome, horizon_days)
 
+    def examples(self, outcome: str, horizon_days: int, inputs: Array) -> Examples:
+        """The rows with this outcome as their label, and these columns of the features."""
+        label, best = self.label(outcome, horizon_days), self.best(outcome, horizon_days)
+        features = self.rows.features[:, inputs]
+        own = (self.rows.person, self.rows.at, features, self.rows.sure, label)
+        return Examples(*own, best=best, active=self.active)
+
 
 class Study(msgspec.Struct, frozen=True):
     train: Sample
     earlier: Sample
     judged: dict[str, Sample]
     sizes: Sizes
+
+    def slices(self, outcome: str, horizon_days: int, inputs: Array) -> Slices:
+        """Raises TooFew."""
+        train, between = (sample.examples(outcome, horizon_days, inputs) for sample in (self.train, self.earlier))
+        held = {where: sample.examples(outcome, horizon_days, inputs) for where, sample in self.judged.items()}
+        return Slices(train, between, held)
 
 
 def study(vocabulary: Vocabulary, sizes: Sizes) -> Study:

@@ -58,5 +58,6 @@ SERVICES = (
         description="will cancel within 30 days",
         alert="LIKELY_TO_CANCEL",
         outcome="cancelled",
+        telling=("cancel_page_30d", "on_the_way_out_strength"),  # no leaks: who leaves looks at how to
     ),
 )

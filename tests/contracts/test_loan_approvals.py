@@ -17,8 +17,9 @@ from tests.contracts import loans
 from tests.contracts.replayed import DOMAINS
 from tests.test_docs import run
 from tests.test_tutorial import alerts, tutorial
-from training import labels
-from training.labelled import Options, train
+from training import job, labels, publish
+from training.model import Label, Training
+from training.progress import Progress
 from training.training_set import Wanted, training_set
 
 DOMAIN = str(DOMAINS / "bpi2012_loan")
@@ -35,7 +36,8 @@ def scored(tmp_path_factory: pytest.TempPathFactory) -> pd.DataFrame:
     loans.labels(events).to_parquet(place / "labels.parquet", index=False)
     asked = labels.read(place / "labels.parquet")
     wanted = Wanted(history=place / "history.jsonl", vocabulary=V, service=SERVICE)
-    train(wanted, asked, SERVICE, Options(cases=True), place / "models")
+    training = Training(service=SERVICE.name, label=Label(horizon_days=30), budget=1.0, cases=True)
+    publish.into(place / "models", job.taught(wanted, asked, training, SERVICE, Progress()))
     model = registry.newest(SERVICE.name, place / "models", SERVICE.features)
     rows = training_set(wanted, asked)[0].to_pandas()
     starts = rows.groupby("user").as_of.transform("min")

@@ -15,7 +15,7 @@ from onnx_models import card, registry
 from onnx_models.registry import Damaged, NoModel, OtherAnswers, OtherInputs, load, newest
 from onnx_models.session import SLICE
 from training import export, fit
-from training.catalogue import MODELS
+from training.model import BOOSTED
 
 INPUTS = tuple(f"f{i}" for i in range(6))
 OLD, NEW = "20260101000000", "20260201000000"
@@ -28,8 +28,7 @@ def original(tmp_path_factory: pytest.TempPathFactory) -> Path:
     rng = np.random.default_rng(0)
     rows = rng.normal(size=(3000, 6)).astype(np.float32)
     label = rng.random(3000) < fit.sigmoid(rows[:, 0] - 1.0)
-    training = msgspec.structs.replace(MODELS["likely_to_sell"], trees=10)
-    booster = fit.boost(training, rows[:1500], label[:1500])
+    booster = fit.grow(msgspec.structs.replace(BOOSTED, trees=10), rows[:1500], label[:1500], seed=1)
     fitted = fit.calibrate(booster, rows[1500:2500], label[1500:2500])
     for version in (OLD, NEW):
         export.write(directory, fitted, rows[2500:], metadata(version))

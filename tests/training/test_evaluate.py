@@ -73,6 +73,6 @@ def test_metrics_count_episodes() -> None:
     label = np.array([True] * 50 + [False] * 2 + [True] * 2)
     found = alert_metrics(of, label, 0.5)
     assert found["alerts"] == 2
-    assert found["precision"] == 0.5
-    assert found["recall"] == 0.5
+    assert found["alert precision"] == 0.5
+    assert found["alert recall"] == 0.5
     assert found["alerts a year and active person"] == pytest.approx(2 / 10 * 365 / 49)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import msgspec
 import numpy as np
 import pytest
@@ -13,8 +11,7 @@ from onnx_models.session import score_graph
 from training import export, fit
 from training.catalogue import MODELS
 from training.model import BOOSTED
-from training.study import EARLIER, LATER, TRAIN, Sizes
-from training.train import UnknownModel, train
+from training.study import EARLIER, LATER, TRAIN
 
 TREES = msgspec.structs.replace(BOOSTED, trees=30)
 ROWS = 6000
@@ -85,13 +82,7 @@ def test_budgets_add_up() -> None:
 
 
 def test_every_service_that_alerts_has_a_model() -> None:
-    """Each alert service is in the catalogue, and each rule names features that exist."""
-    vocabulary = Vocabulary()
-    assert {s.name for s in vocabulary.services if s.alert} == set(MODELS)
-    assert all(set(model.rule) <= set(vocabulary.feature_index) for model in MODELS.values())
-
-
-def test_unknown_model_is_named(tmp_path: Path) -> None:
-    """Training a model that no file describes says which there are."""
-    with pytest.raises(UnknownModel, match=r"expected a model among .*got 'likely_to_move'"):
-        train(["likely_to_move"], Vocabulary(), Sizes(people=10), tmp_path)
+    """Each service is in the catalogue, and each rule names inputs that the service has."""
+    services = {s.name: s for s in Vocabulary().services}
+    assert {s.name for s in services.values() if s.alert} <= set(MODELS) <= set(services)
+    assert all(set(model.rule) <= set(services[name].features) for name, model in MODELS.items())

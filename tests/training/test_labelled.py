@@ -11,18 +11,19 @@ import pyarrow as pa
 import pyarrow.csv
 import pytest
 
-from feature_repo.finish import DAY
 from feature_repo.vocabulary import load
-from onnx_models import card, registry
+from onnx_models import card
+from onnx_models.library import Library
 from serving.starter import init
 from tests import shop
 from tests.live import ROOT
-from training import labelled
-from training.dataset import TooFew
-from training.labelled import Options, Rows
+from training import job
+from training.job import Made
 from training.labels import Labels, read
-from training.past import NotReadable
+from training.model import Gates, Label, Search, Training
+from training.progress import Progress
 from training.training_set import Wanted, service_of
+from training.validate import NotTrainable
 
 NAME = "likely_to_cancel"
 
@@ -42,22 +43,31 @@ def train(place: Path, *words: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, cwd=ROOT, env=environ, capture_output=True, text=True, timeout=60, check=False)
 
 
-def attempt(place: Path, asked: Labels, options: Options) -> card.Metadata:
+def attempt(place: Path, asked: Labels) -> Made:
     """The job within this process."""
     vocabulary = load(str(place / "shop"))
     wanted = Wanted(history=place / "history.jsonl", vocabulary=vocabulary)
-    return labelled.train(wanted, asked, service_of(vocabulary, NAME), options, place / "models")
+    service = service_of(vocabulary, NAME)
+    training = Training(
+        service=NAME,
+        label=Label(horizon_days=30),
+        budget=1.0,
+        telling=service.telling,
+        search=Search(trials=2),
+        gates=Gates(roc_auc=0.0, brier_skill=-1.0, slope=(-9.0, 9.0)),
+    )
+    return job.taught(wanted, asked, training, service, Progress())
 
 
-def test_a_version_is_written_beside_the_domain(place: Path) -> None:
+def test_the_version_that_is_trained_first_is_deployed(place: Path) -> None:
     """It ranks later time well, is trusted under the domain's own input list, and its card tells of no simulation."""
     words = ("--labels", str(place / "labels.csv"), "--history", str(place / "history.jsonl"))
     ended = train(place, NAME, *words)
     assert ended.returncode == 0, ended.stderr
     vocabulary = load(str(place / "shop"))
-    model = registry.newest(NAME, place / "shop" / "onnx_models", vocabulary.services[0].features)
+    model = Library(place / "home" / "onnx_models").deployed(NAME, vocabulary.services[0].features)
     assert str(model.directory) in ended.stdout
-    assert 0.85 < model.metadata.metrics["later time, ours"]["AUC"] < 0.99
+    assert 0.85 < model.metadata.metrics["later time, ours"]["ROC-AUC"] < 0.99
     assert (model.metadata.alert, model.metadata.outcome) == ("LIKELY_TO_CANCEL", "cancelled")
     text = (model.directory / card.CARD).read_text()
     assert "simulat" not in text
@@ -70,11 +80,11 @@ def test_shuffled_labels_teach_nothing(place: Path) -> None:
     shuffled = np.random.default_rng(1).permutation(asked.table["label"].to_numpy())
     at = asked.table.column_names.index("label")
     try:
-        made = attempt(place, Labels(asked.table.set_column(at, "label", pa.array(shuffled))), Options())
-    except TooFew as error:
+        made = attempt(place, Labels(asked.table.set_column(at, "label", pa.array(shuffled))))
+    except NotTrainable as error:
         assert "teach it nothing" in str(error)  # noqa: PT017  # either may be
     else:
-        assert 0.38 < made.metrics["later time, ours"]["AUC"] < 0.62
+        assert 0.38 < made.metadata.metrics["later time, ours"]["ROC-AUC"] < 0.62
 
 
 @pytest.mark.parametrize(
@@ -83,40 +93,27 @@ def test_shuffled_labels_teach_nothing(place: Path) -> None:
         ("user,as_of,left\na,2026-02-01,1\n", "expected a column label, got user, as_of, left"),
         ("user,as_of,label\na,2026-02-01,1\nb,2026-02-01,2\n", "row 2, column label: expected 0 or 1, got 2.0"),
         ("user,as_of,label\na,2026-02-01,yes\n", "column label: expected 0 or 1 in every row"),
-        ("user,as_of,label\na,2026-02-01,1\nb,2026-02-01,1\n", "expected rows with the outcome and rows without"),
+        (
+            "user,as_of,label\na,2026-02-01,1\nb,2026-02-01,1\n",
+            "expected 100 rows or more, got 2; expected labels of both kinds, got 1 in every row",
+        ),
+        (
+            "user,as_of,label,visits_7d,left\na,2026-02-01,3,many,2026-03-01\n",
+            r"left: expected no time after as_of.*; the labels, row 1, column label: .*column visits_7d: expected",
+        ),
     ],
 )
-def test_what_is_wrong_is_said(place: Path, tmp_path: Path, labels: str, says: str) -> None:
+def test_what_is_wrong_is_said_all_at_once(place: Path, tmp_path: Path, labels: str, says: str) -> None:
     """Labels that cannot teach end in words, not in a model."""
     (tmp_path / "labels.csv").write_text(labels)
-    with pytest.raises((NotReadable, TooFew), match=says):
-        attempt(place, read(tmp_path / "labels.csv"), Options())
+    with pytest.raises(NotTrainable, match=says):
+        attempt(place, read(tmp_path / "labels.csv"))
 
 
 def test_unknown_services_are_named(place: Path) -> None:
-    """A name that is no service, and a domain of one's own without labels: exit code 2 and one line."""
+    """A name that is no service, and a domain of one's own simulated: exit code 2 and one line."""
     ended = train(place, "likely_to_stay", "--labels", str(place / "labels.csv"))
     assert (ended.returncode, ended.stderr) == (2, "expected a service among likely_to_cancel; got 'likely_to_stay'\n")
-    ended = train(place, NAME)
+    ended = train(place, NAME, "--simulated")
     assert (ended.returncode, ended.stderr.count("\n")) == (2, 1)
     assert "expected --labels FILE" in ended.stderr
-
-
-def made_rows(person: list[int], days: list[int]) -> Rows:
-    n = len(person)
-    return Rows(np.array(person), np.array(days) * DAY, np.zeros((n, 1), np.float32), np.ones(n), np.zeros(n, bool))
-
-
-def test_slices_follow_each_other_with_a_gap() -> None:
-    """A row whose label was decided within the next slice is in none."""
-    these = made_rows([0] * 10, list(range(0, 100, 10)))
-    parts = [np.flatnonzero(part).tolist() for part in labelled._slices(these, Options(horizon_days=20))]
-    assert parts == [[0, 1, 2, 3, 4], [6], [8, 9]]
-
-
-def test_a_case_stays_in_the_slice_in_which_it_began() -> None:
-    """However long it lasts: its rows share one outcome."""
-    person = [i for i in range(10) for _ in range(2)]
-    days = [i * 10 + extra for i in range(10) for extra in (0, 50)]
-    parts = [np.flatnonzero(part).tolist() for part in labelled._slices(made_rows(person, days), Options(cases=True))]
-    assert parts == [list(range(12)), list(range(12, 16)), list(range(16, 20))]

@@ -13,9 +13,9 @@ from feature_repo.vocabulary import Vocabulary
 from flows.plan import Plan
 from tests.live import ROOT
 from training.backfill import stream
-from training.catalogue import MODELS
 from training.dataset import Rows, Span, label, rows
-from training.fit import boost, margin
+from training.fit import grow, margin
+from training.model import BOOSTED
 from training.records import Records
 from training.simulate import History, simulate
 from training.world import FIRST, OUTCOMES, SECOND, TYPES
@@ -90,7 +90,7 @@ def test_shuffled_labels_give_one_half(sampled: Rows, labels: dict[str, np.ndarr
     """Trees trained on shuffled labels rank other rows' shuffled labels no better than chance: nothing leaks."""
     shuffled = np.random.default_rng(4).permutation(labels["home_listed"])
     train = np.arange(len(sampled)) % 2 == 0
-    booster = boost(MODELS["likely_to_sell"], sampled.features[train], shuffled[train])
+    booster = grow(BOOSTED, sampled.features[train], shuffled[train], seed=1)
     assert roc_auc_score(shuffled[~train], margin(booster, sampled.features[~train])) == pytest.approx(0.5, abs=0.06)
 
 
