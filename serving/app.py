@@ -24,6 +24,7 @@ from serving import (
     feast_write,
     feature_server,
     health,
+    inference,
     ingest,
     metrics,
     openapi,
@@ -33,6 +34,7 @@ from serving import (
     signals,
     users,
 )
+from serving.body import Gone, hung_up
 from serving.front import Front, Requests
 from serving.listening import keep_collector_off, listen, run
 
@@ -43,6 +45,7 @@ OPERATIONS = [
     *catalog.operations,
     *score.operations,
     *outcomes.operations,
+    *inference.operations,
     *alerts.operations,
     *feast_read.operations,
     *feast_write.operations,
@@ -63,11 +66,12 @@ def build(parts: api.Api, scoring_: scoring.Scoring) -> Front:
             *catalog.routes,
             *score.routes,
             *outcomes.routes,
+            *inference.routes,
             *alerts.routes,
             *openapi.routes(described),
             *docs_page.routes(described),
         ],
-        exception_handlers=errors.handlers,
+        exception_handlers=errors.handlers | {Gone: hung_up},
         lifespan=lifespan,
     )
     app.state.api, app.state.requests = parts, Requests()

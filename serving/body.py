@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import zlib
 
+from starlette.requests import Request
+from starlette.responses import Response
 from starlette.types import Receive, Scope
 
 from serving.errors import ApiError, too_large
@@ -11,11 +13,17 @@ from serving.errors import ApiError, too_large
 KINDS = (b"application/json", b"text/plain", b"")  # text/plain: what a browser may post without asking first
 
 
+HUNG_UP = 499  # counted where no answer began
 PATIENCE = 16 << 20  # bytes of a body far too large that are read before the connection is closed
 
 
 class Gone(Exception):
     """The client hung up before the body was complete."""
+
+
+async def hung_up(request: Request, error: Exception) -> Response:
+    """For the app: to a client that is gone nobody answers."""
+    return Response(status_code=HUNG_UP)
 
 
 def headers_of(scope: Scope) -> dict[bytes, bytes]:
@@ -28,6 +36,11 @@ async def read_json(headers: dict[bytes, bytes], receive: Receive, most: int) ->
     kind = headers.get(b"content-type", b"").partition(b";")[0].strip().lower()
     if kind not in KINDS:
         raise ApiError(415, f"expected application/json, not {kind.decode('latin-1')[:100]}", "Content-Type")
+    return await read_body(headers, receive, most)
+
+
+async def read_body(headers: dict[bytes, bytes], receive: Receive, most: int) -> bytes:
+    """The same of any type."""
     coding = headers.get(b"content-encoding", b"identity").lower()
     if coding not in (b"identity", b"gzip"):
         raise ApiError(415, f"expected gzip or nothing, not {coding.decode('latin-1')[:100]}", "Content-Encoding")

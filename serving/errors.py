@@ -87,13 +87,23 @@ async def reply(send: Send, status: int, body: bytes, kind: bytes, *more: tuple[
     return status
 
 
-async def reply_error(send: Send, error: ApiError, *more: tuple[bytes, bytes]) -> int:
-    return await reply(send, error.status, error.body, PROBLEM, *error.headers, *more)
+async def reply_error(send: Send, error: ApiError, *more: tuple[bytes, bytes], path: str = "") -> int:
+    """`path`: that was asked for, where it may be one of a protocol that tells errors its own way."""
+    body, kind = told(error, path)
+    return await reply(send, error.status, body, kind, *error.headers, *more)
 
 
-def as_response(error: ApiError) -> Response:
+def told(error: ApiError, path: str) -> tuple[bytes, bytes]:
+    """(body, media type): a problem, or under `/v2` as the Open Inference Protocol has errors."""
+    if path == "/v2" or path.startswith("/v2/"):
+        return msgspec.json.encode({"error": error.detail}), JSON
+    return error.body, PROBLEM
+
+
+def as_response(error: ApiError, path: str) -> Response:
     headers = {name.decode(): value.decode() for name, value in error.headers}
-    return Response(error.body, error.status, headers, PROBLEM.decode())
+    body, kind = told(error, path)
+    return Response(body, error.status, headers, kind.decode())
 
 
 def json_response(value: object, status: int = 200) -> Response:
@@ -102,7 +112,7 @@ def json_response(value: object, status: int = 200) -> Response:
 
 
 def _api(request: Request, error: Exception) -> Response:
-    return as_response(cast(ApiError, error))
+    return as_response(cast(ApiError, error), request.url.path)
 
 
 def _http(request: Request, error: Exception) -> Response:
@@ -111,15 +121,15 @@ def _http(request: Request, error: Exception) -> Response:
     detail = {404: f"there is no {where}", 405: f"{where}: another method is expected"}.get(error.status_code)
     field = {404: "path", 405: "method"}.get(error.status_code)
     headers = tuple((k.encode(), v.encode()) for k, v in (error.headers or {}).items())
-    return as_response(ApiError(error.status_code, detail or error.detail, field, headers=headers))
+    return as_response(ApiError(error.status_code, detail or error.detail, field, headers=headers), request.url.path)
 
 
 def _store(request: Request, error: Exception) -> Response:
-    return as_response(unavailable(f"the store is not reachable: {error}"))
+    return as_response(unavailable(f"the store is not reachable: {error}"), request.url.path)
 
 
 def _fault(request: Request, error: Exception) -> Response:
-    return as_response(fault())  # the front door logs it
+    return as_response(fault(), request.url.path)  # the front door logs it
 
 
 handlers = {ApiError: _api, HTTPException: _http, StoreError: _store, Exception: _fault}

@@ -17,9 +17,8 @@ from flows.resp import StoreError
 from serving import frame, front
 from serving.api import Api
 from serving.append import Unavailable
-from serving.body import Gone, headers_of, read_json
+from serving.body import HUNG_UP, Gone, headers_of, read_json
 from serving.errors import JSON, ApiError, reply, reply_error, unavailable
-from serving.front import HUNG_UP
 from serving.ingest import HISTORY, UNREADABLE, as_history, reason
 from serving.openapi import EVENT_ERRORS, Operation, Parameter
 from serving.pushed import Pusher, Rows, Target

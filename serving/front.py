@@ -12,13 +12,13 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from flows.resp import StoreError
 from serving.auth import Auth
+from serving.body import HUNG_UP
 from serving.errors import ApiError, fault, reply_error, unavailable
 
 log = logging.getLogger("telltale.api")
 
-OPEN = frozenset({"/healthz"})
+OPEN = frozenset({"/healthz", "/v2/health/live", "/v2/health/ready"})
 BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)  # seconds
-HUNG_UP = 499  # counted where no answer began
 Door = Callable[[Scope, Receive, Send], Awaitable[int]]  # answers, and returns the status
 
 
@@ -67,9 +67,9 @@ class Front:
         try:
             await self._let_in(scope)
         except ApiError as error:
-            return await reply_error(send, error)
+            return await reply_error(send, error, path=scope["path"])
         except StoreError as error:
-            return await reply_error(send, unavailable(f"keys cannot be looked up: {error}"))
+            return await reply_error(send, unavailable(f"keys cannot be looked up: {error}"), path=scope["path"])
         try:
             await self._app(scope, receive, observed)
         except Exception:  # Starlette has answered 500 and raises again for whoever is outside: that is us

@@ -21,9 +21,8 @@ from serving import front
 from serving.api import Api
 from serving.append import Unavailable
 from serving.auth import Auth
-from serving.body import Gone, headers_of, read_json
+from serving.body import HUNG_UP, Gone, headers_of, read_json
 from serving.errors import JSON, ApiError, located, reply, reply_error, unauthorised, unavailable
-from serving.front import HUNG_UP
 from serving.intake import Rejected, Sender, with_field
 from serving.messages import (
     BATCH_BYTES,

@@ -49,6 +49,7 @@ class Operation(msgspec.Struct, frozen=True, kw_only=True):
     parameters: tuple[Parameter, ...] = ()
     errors: dict[int, str] = {}
     open: bool = False
+    refusal: Any = messages.Problem  # how an error is told; another type than Problem: as plain JSON
 
 
 def document(operations: Iterable[Operation]) -> dict[str, Any]:
@@ -76,7 +77,7 @@ def document(operations: Iterable[Operation]) -> dict[str, Any]:
 
 
 def _kinds(operation: Operation) -> list[Any]:
-    given = (operation.takes, *_each(operation.gives), messages.Problem, *(p.kind for p in operation.parameters))
+    given = (operation.takes, *_each(operation.gives), operation.refusal, *(p.kind for p in operation.parameters))
     return [kind for kind in given if kind is not None]
 
 
@@ -93,6 +94,7 @@ def _operation(operation: Operation, schemas: list[tuple[Any, Any]]) -> dict[str
 
     good = {"content": content(operation.gives, operation.media)} if operation.media else {}
 
+    refused = content(operation.refusal, PROBLEM if operation.refusal is messages.Problem else JSON)
     errors = {} if operation.open else {**COMMON, **operation.errors}
     found: dict[str, Any] = {
         "summary": operation.summary,
@@ -100,7 +102,7 @@ def _operation(operation: Operation, schemas: list[tuple[Any, Any]]) -> dict[str
         "responses": {
             "200": {"description": "done", **good},
             **({"202": {"description": operation.later, **good}} if operation.later else {}),
-            **{str(s): {"description": d, "content": content(messages.Problem, PROBLEM)} for s, d in errors.items()},
+            **{str(s): {"description": d, "content": refused} for s, d in errors.items()},
         },
     }
     if operation.takes is not None:

@@ -14,9 +14,8 @@ from starlette.types import Receive, Scope, Send
 
 from flows.resp import StoreError
 from serving.auth import Auth
-from serving.body import Gone, headers_of, read_json
+from serving.body import HUNG_UP, Gone, headers_of, read_json
 from serving.errors import JSON, ApiError, reply, reply_error, unavailable
-from serving.front import HUNG_UP
 from serving.pipeline import Pipeline
 
 Done = Callable[[bytes | ApiError], None]

@@ -31,7 +31,7 @@ from serving.feast_shape import Row
 from serving.log_clock import LogClock
 from serving.openapi import Operation, Parameter
 from serving.pipeline import Pipeline
-from serving.prediction_log import Answered, PredictionLog
+from serving.prediction_log import Answered, PredictionLog, Shadow
 from serving.quick_door import Done
 from serving.score_answer import Answers, Batch, Explain, Part, Used
 from serving.score_inputs import LARGEST, Inputs
@@ -156,7 +156,7 @@ class Scorer:
 
     def _scored(self, jobs: list[Job]) -> Batch:
         """Raises ApiError 404 where the last version that could be trusted is gone."""
-        model, shadow, now_us = self.model(), self._parts.held.shadows.get(self.name), self._parts.clock.now_us()
+        model, now_us = self.model(), self._parts.clock.now_us()
         entities = [id_ for job in jobs for id_ in job.asked.ids]
         values, oldest = self._values(jobs, entities, now_us)
         defaulted = ~(np.abs(values) <= LARGEST)  # a NaN, too
@@ -175,7 +175,7 @@ class Scorer:
                 scores,
                 inputs,
                 defaulted,
-                (shadow, self._inputs.defaults(shadow)) if shadow else None,
+                self.shadow(model),
             )
         )
         return Batch(model, scores, inputs, defaulted, oldest, ids, entities, now_us)
@@ -187,6 +187,11 @@ class Scorer:
             why = self._parts.held.refused.get(self.name, "none is deployed")
             raise ApiError(404, f"there is no version of {self.name} to score with: {why}", "model")
         return model
+
+    def shadow(self, model: Model) -> Shadow | None:
+        """What is tried beside this model, if it is the deployed one."""
+        tried = self._parts.held.shadows.get(self.name)
+        return (tried, self._inputs.defaults(tried)) if tried and tried is not model else None
 
     def _values(self, jobs: list[Job], entities: list[str | None], now_us: int) -> tuple[Array, list[Used | None]]:
         """Of all instances float64 (n, inputs), NaN = not known; and of each the oldest view used."""
