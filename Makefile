@@ -30,8 +30,8 @@ $(STAMP): requirements.lock pyproject.toml
 run: $(STAMP) ## starts everything, with simulated people; Ctrl-C stops it, the next run goes on
 	@exec $(BIN)/telltale run
 
-test: $(STAMP) ## all tests
-	@$(BIN)/python -m pytest -q
+test: $(STAMP) ## all tests, two files at a time
+	@$(BIN)/python -m pytest -q -n 2 --dist loadfile
 
 check: $(STAMP) ## format, lint, types, tests: what CI runs
 	@$(BIN)/ruff format --check -q . && $(BIN)/ruff check -q .
