@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import msgspec
@@ -47,6 +48,7 @@ def leads() -> pd.DataFrame:
             "told_source": _told(found["How did you hear about X Education"]),
             "in_india": _flag(found["Country"] == "India"),
             "free_copy": _flag(found["A free copy of Mastering The Interview"] == "Yes"),
+            "tag_quality": found[ENROLLED].groupby(found["Tags"].fillna("")).transform("mean"),  # a leak, as all tags
         }
     )
 
@@ -75,14 +77,13 @@ def _quality(source: pd.Series, label: pd.Series) -> pd.Series:
 
 
 def mails(seed: int = 1) -> pd.DataFrame:
-    """68,353 mails; label: opened or more. They have no time, so `as_of` is a random order, which splits at random."""
-    found = table("email_campaign_68k", "data_email_campaign.csv.gz")
-    order = np.random.default_rng(seed).permutation(len(found))
+    """68,353 mails in a random order; label: opened or more. They have no time: `as_of` is the same for all."""
+    found = table("email_campaign_68k", "data_email_campaign.csv.gz").sample(frac=1.0, random_state=seed)
     places = {f"lives_in_{p.lower()}": _flag(found["Customer_Location"] == p) for p in "ABCDEFG"}
     return pd.DataFrame(
         {
             "user": found["Email_ID"],
-            "as_of": MADE_UP + pd.to_timedelta(order, unit="min"),
+            "as_of": MADE_UP,
             "label": (found["Email_Status"] > 0).astype(int),
             "mail_words": found["Word_Count"],
             "mail_links": found["Total_Links"],
@@ -95,7 +96,29 @@ def mails(seed: int = 1) -> pd.DataFrame:
             "part_of_day": found["Time_Email_sent_Category"],
             **places,
         }
-    ).sort_values("as_of")
+    )
+
+
+def subscribers() -> pd.DataFrame:
+    """IBM's made-up telephone company: user, as_of (the same for all: it has no time), label (left), numbers."""
+    found = table("telco_churn", "WA_Fn-UseC_-Telco-Customer-Churn.csv.gz")
+    found["TotalCharges"] = pd.to_numeric(found["TotalCharges"], errors="coerce")
+    return _numbers(found.drop(columns=["customerID", "Churn"]), found["customerID"], found["Churn"] == "Yes")
+
+
+def shoppers() -> pd.DataFrame:
+    """12,330 visits of a shop, without PageValues, which nearly says the answer: as `subscribers`; label: bought."""
+    found = table("online_shoppers", "online_shoppers_intention.csv.gz")
+    label = found["Revenue"].astype(str).str.upper() == "TRUE"
+    return _numbers(found.drop(columns=["Revenue", "PageValues"]), found.index.astype(str).to_series(), label)
+
+
+def _numbers(found: pd.DataFrame, user: pd.Series, label: pd.Series) -> pd.DataFrame:
+    """Texts become one column of 0 and 1 for each value."""
+    columns = pd.get_dummies(found, dtype=float).astype(float)
+    columns.columns = [re.sub(r"[^a-z0-9]+", "_", name.lower()).strip("_") for name in columns.columns]
+    first = pd.DataFrame({"user": user.to_numpy(), "as_of": MADE_UP, "label": label.astype(int).to_numpy()})
+    return pd.concat([first, columns.reset_index(drop=True)], axis=1)
 
 
 def purchases() -> pd.DataFrame:

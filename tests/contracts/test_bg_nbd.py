@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import pandas as pd
 import pytest
@@ -20,12 +18,13 @@ class Fit:
     def __init__(self) -> None:
         bought, self.customers = real_sets.purchases(), real_sets.sampled()
         known = real_sets.histories(bought, self.customers, CALIBRATED)
-        self.columns: Any = [known[name].to_numpy(float) for name in ("x", "t_x", "T")]
-        self.parameters = bg_nbd.fit(*self.columns)
+        x, t_x, age = (known[name].to_numpy(float) for name in ("x", "t_x", "T"))
+        self.parameters = bg_nbd.fit(x, t_x, age)
+        self.likelihood = bg_nbd.log_likelihood(self.parameters, x, t_x, age)
         later = bought[bought["at"] > CALIBRATED].assign(day=lambda b: b["at"].dt.floor("D"))
         days = later.drop_duplicates(["customer", "day"]).groupby("customer").size()
         self.later = days.reindex(self.customers, fill_value=0).to_numpy()
-        self.expected = bg_nbd.expected(self.parameters, *self.columns, 39.0)
+        self.expected = bg_nbd.expected(self.parameters, x, t_x, age, 39.0)
 
 
 @pytest.fixture(scope="module")
@@ -36,7 +35,7 @@ def fitted() -> Fit:
 def test_the_estimates_are_the_papers(fitted: Fit) -> None:
     """r = .243, alpha = 4.414, a = .793, b = 2.426, log-likelihood -9582.4 (its table 2)."""
     assert fitted.parameters == pytest.approx((0.243, 4.414, 0.793, 2.426), abs=0.001)
-    assert bg_nbd.log_likelihood(fitted.parameters, *fitted.columns) == pytest.approx(-9582.4, abs=0.05)
+    assert fitted.likelihood == pytest.approx(-9582.4, abs=0.05)
 
 
 def test_the_forecast_is_the_papers(fitted: Fit) -> None:

@@ -21,7 +21,7 @@ def _flag(name: str, description: str) -> Input:
     return Input(name=name, unit="0 or 1", default=0.0, description=description)
 
 
-INPUTS = (
+TOLD = (
     Input(
         name="source_quality",
         unit="0-1",
@@ -45,8 +45,10 @@ INPUTS = (
     _flag("in_india", "lives in India"),
     _flag("free_copy", "asked for a free book"),
 )
+TAG = Input(name="tag_quality", unit="0-1", default=0.38, description="share of leads of the tag that enrolled: a leak")
+KNOWN = tuple(f"request:{i.name}" for i in TOLD)
+INPUTS = (*TOLD, TAG)
 SERVICES = (
-    Service(
-        name="enrolment", features=tuple(f"request:{i.name}" for i in INPUTS), description="will enrol in a course"
-    ),
+    Service(name="enrolment", features=KNOWN, description="will enrol in a course"),
+    Service(name="leaking", features=(*KNOWN, "request:tag_quality"), description="will enrol, and knows it"),
 )
