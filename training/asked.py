@@ -10,7 +10,7 @@ from feature_repo.declare import Service
 from feature_repo.finish import DAY
 from feature_repo.vocabulary import Vocabulary
 from training.backfill import Stream, key
-from training.dataset import Span, followed, instants, these_codes
+from training.dataset import Span, followed, instants, preceded, these_codes
 from training.labels import AS_OF, USER, Labels
 from training.model import Training
 from training.past import NotReadable, Past
@@ -35,9 +35,13 @@ def asked(of: Past, wanted: Wanted, training: Training, service: Service, rows: 
         )
     span = _span(of.stream, label.horizon_days, service.name)
     person, at = _instants(of, wanted, span, label.at)
+    codes = these_codes(vocabulary, events)
+    if label.among_days:
+        there = preceded(of.stream, codes, person, at, label.among_days)
+        person, at = person[there], at[there]
     drawn = np.sort(np.random.default_rng(training.seed).permutation(len(at))[:rows])
     person, at = person[drawn], at[drawn]
-    came = followed(of.stream, these_codes(vocabulary, events), person, at, label.horizon_days)
+    came = followed(of.stream, codes, person, at, label.horizon_days)
     return _labels(of, wanted, person, at, came != label.absent, label.column)
 
 

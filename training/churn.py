@@ -28,7 +28,7 @@ def model(days: int) -> Training:
     """The model of one horizon."""
     return Training(
         service=f"churn_{days}d",
-        label=Label(horizon_days=days, events=VISITS, absent=True),
+        label=Label(horizon_days=days, events=VISITS, absent=True, among_days=days),
         rule={"days_since_last_visit": 1.0, "mean_days_between_sessions": 0.3, "doc_access_decline_30d": 5.0},
         candidates=(BOOSTED,),
         telling=("days_since_last_visit", "hours_since_last_event"),  # staying away is what is foretold

@@ -98,6 +98,15 @@ def followed(of: Stream, codes: Array, person: Array, at: Array, horizon_days: i
     return following - asked <= horizon_days * DAY
 
 
+def preceded(of: Stream, codes: Array, person: Array, at: Array, days: int) -> Array:
+    """(n,) bool: one of these codes was logged of the person at the instant, or within so many days before."""
+    happened = np.flatnonzero(np.isin(of.code, codes))
+    happenings = np.sort(key(of.person[happened], of.now[happened]))
+    asked = key(person, at)
+    last = np.append(-(days + 1) * DAY, happenings)[np.searchsorted(happenings, asked, side="right")]
+    return asked - last <= days * DAY
+
+
 def known(of: Stream, at: Array, horizon_days: int) -> Array:
     """(n,) bool: the horizon of the instant is over."""
     return at + horizon_days * DAY <= of.end

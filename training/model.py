@@ -14,13 +14,15 @@ class Label(msgspec.Struct, frozen=True, kw_only=True):
     """What is predicted: one of `events` comes within the horizon after the instant (with `absent`: none).
 
     Without `events` it is the service's outcome. `at`: asked at these events alone (a mail's sending); empty: at each
-    instant at which the stream scores. A file of labels says it instead, 0 or 1, in its `column`.
+    instant at which the stream scores. `among_days`: asked only of those of whom one of `events` came within so many
+    days before; 0: of all. A file of labels says it instead, 0 or 1, in its `column`.
     """
 
     horizon_days: int = 90
     events: tuple[str, ...] = ()
     absent: bool = False
     at: tuple[str, ...] = ()
+    among_days: int = 0
     column: str = "label"
 
 
