@@ -57,8 +57,6 @@ def _given(one: Instance, inputs: Inputs, field: str) -> list[tuple[int, float]]
 def _decoded(body: bytes) -> ScoreRequest:
     try:
         return _decode(body)
-    except RecursionError:
-        raise ApiError(422, "nested too deep", "body") from None
     except UnicodeDecodeError as error:
         raise ApiError(422, f"expected UTF-8: {error.reason} at byte {error.start}", "body") from None
     except msgspec.MsgspecError as error:

@@ -91,9 +91,9 @@ def _rate(found: Run) -> float:
     return found["requests"] / found["seconds"]
 
 
-def load(server: Live, connections: int, seconds: float, rate: float, bodies: Path) -> Run:
+def load(server: Live, connections: int, seconds: float, rate: float, bodies: Path, *path: str) -> Run:
     """One run of the load generator. Raises RuntimeError when a request failed."""
-    words = [str(server.port), KEY, str(connections), str(seconds), str(rate), str(bodies)]
+    words = [str(server.port), KEY, str(connections), str(seconds), str(rate), str(bodies), *path]
     command = [sys.executable, "-m", "tests.bench.lookup_load", *words]
     result = json.loads(subprocess.run(command, cwd=ROOT, check=True, capture_output=True).stdout)
     if result["failed"]:

@@ -1,9 +1,9 @@
-"""A load generator for feature lookups, in a process of its own: raw sockets, requests encoded beforehand.
+"""A load generator for lookups and scores, in a process of its own: raw sockets, requests encoded beforehand.
 
-`python -m tests.bench.lookup_load PORT KEY CONNECTIONS SECONDS RATE FILE` prints {"requests", "failed", "seconds",
-"p50_ms", "p99_ms", "p999_ms", "max_ms"}. FILE: a request body a line, taken in turn. RATE 0: each connection sends,
-awaits the answer, sends again (closed loop). Else so many requests a second in all, each due at a moment of its own and
-timed from that moment on, whenever it could be sent (open loop).
+`python -m tests.bench.lookup_load PORT KEY CONNECTIONS SECONDS RATE FILE [PATH]` prints {"requests", "failed",
+"seconds", "p50_ms", "p99_ms", "p999_ms", "max_ms"}. FILE: a request body a line, taken in turn. RATE 0: each
+connection sends, awaits the answer, sends again (closed loop). Else so many requests a second in all, each due at a
+moment of its own and timed from that moment on, whenever it could be sent (open loop).
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ import uvloop
 LENGTH = b"content-length: "
 
 
-def encoded(bodies: list[bytes], key: str) -> list[bytes]:
+def encoded(bodies: list[bytes], key: str, path: str) -> list[bytes]:
     """Whole HTTP requests."""
     login = base64.b64encode(f"{key}:".encode())
-    head = b"POST /get-online-features HTTP/1.1\r\nhost: localhost\r\nauthorization: Basic %b\r\n"
+    head = b"POST " + path.encode() + b" HTTP/1.1\r\nhost: localhost\r\nauthorization: Basic %b\r\n"
     head += b"content-type: application/json\r\ncontent-length: %d\r\n\r\n%b"
     return [head % (login, len(body), body) for body in bodies]
 
@@ -148,9 +148,9 @@ def ticking(seconds: float) -> Iterator[int]:
 
 
 async def run(
-    port: int, key: str, connections: int, seconds: float, rate: float, bodies: list[bytes]
+    port: int, key: str, connections: int, seconds: float, rate: float, bodies: list[bytes], path: str
 ) -> dict[str, float]:
-    callers = Callers(itertools.cycle(encoded(bodies, key)))
+    callers = Callers(itertools.cycle(encoded(bodies, key, path)))
     await callers.connect(port, connections)
     began = time.perf_counter()
     await (paced(callers, began + seconds, rate) if rate else closed(callers, connections, began + seconds))
@@ -164,7 +164,8 @@ async def run(
 
 
 if __name__ == "__main__":
-    port, key, connections, seconds, rate, file = sys.argv[1:]
+    port, key, connections, seconds, rate, file, *path = sys.argv[1:]
     bodies = Path(file).read_bytes().splitlines()
-    result = uvloop.run(run(int(port), key, int(connections), float(seconds), float(rate), bodies))
+    to = path[0] if path else "/get-online-features"
+    result = uvloop.run(run(int(port), key, int(connections), float(seconds), float(rate), bodies, to))
     print(msgspec.json.encode(result).decode())
