@@ -29,8 +29,12 @@ class Wanted(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def columns(self) -> tuple[str, ...]:
-        """Names of the features, in order: `feature`, or `view:feature` of a view that outside data fills."""
-        return self.service.features if self.service else tuple(f.name for f in self.vocabulary.features)
+        """Names of the features, in order: `feature`, or `view:feature` of a view that outside data fills.
+
+        What only a request gives is no feature: the labels have it, or nobody has.
+        """
+        v = self.vocabulary
+        return v.stored(self.service) if self.service else tuple(f.name for f in v.features)
 
 
 def service_of(vocabulary: Vocabulary, name: str) -> Service:

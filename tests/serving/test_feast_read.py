@@ -62,6 +62,15 @@ def test_results_stand_as_asked_entities_first(api: Live, log: Log) -> None:
     assert api.post(PATH, body).json["metadata"]["feature_names"] == ["user_id", *service.features]
 
 
+def test_a_service_leaves_out_what_only_a_request_gives(api: Live, log: Log) -> None:
+    """As Feast does, to which it is not registered."""
+    put(log, "mailed", now())
+    body = {"feature_service": "email_engagement", "entities": {"user_id": ["mailed"]}}
+    service = next(s for s in VOCABULARY.services if s.name == "email_engagement")
+    stored = [name.rpartition(":")[2] for name in service.features if not name.startswith("request:")]
+    assert api.post(PATH, body).json["metadata"]["feature_names"] == ["user_id", *stored]
+
+
 def test_an_expired_value_is_null_and_says_so(api: Live, log: Log) -> None:
     """With the time at which it held; a fresh one beside it is told."""
     put(log, "stale", now() - VIEW.ttl_days * DAY - 1000)

@@ -52,6 +52,16 @@ def backfill(home: Path, *words: str | Path) -> subprocess.CompletedProcess[str]
     return subprocess.run(command, cwd=ROOT, env=environ, capture_output=True, text=True, timeout=60, check=False)
 
 
+def test_what_only_a_request_gives_is_left_to_the_labels(lines: Path, tmp_path: Path) -> None:
+    """Rows for a model get every input that is stored; a column of the labels that says another stays as it is."""
+    service = service_of(VOCABULARY, "email_engagement")
+    rows = asked(tmp_path / "in.parquet", [user(1)], [HISTORY.end], **{"request:mail_words": [120.0]})
+    wanted = Wanted(history=lines, vocabulary=VOCABULARY, service=service)
+    found, _ = training_set(wanted, rows)
+    assert found.column_names == ["user", "as_of", "request:mail_words", *VOCABULARY.stored(service)]
+    assert found["request:mail_words"].to_pylist() == [120.0]
+
+
 def test_features_as_of(lines: Path, tmp_path: Path) -> None:
     """JSON lines give, bit for bit, what the simulated events themselves give, in the labels' order; columns stay."""
     rng = np.random.default_rng(1)
