@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from onnx_models.card import Metadata
+from onnx_models.card import Metadata, Recommendation
 from training import plots
 
 SIMULATED = "**Trained on simulated people. Not for decisions about real ones**: train it on your own history first."
@@ -43,8 +43,12 @@ def _what(m: Metadata) -> list[str]:
         lines.append(f"From {m.threshold:.3f} on it counts as a yes: the best F1 on an earlier period.")
     if m.recommendations:
         lines += ["", "| recommendation | from probability | and confidence | |", "|---|---|---|---|"]
-        lines += [f"| {r.action} | {r.probability:g} | {r.confidence:g} | {r.reason} |" for r in m.recommendations]
+        lines += [f"| {_named(r)} | {r.probability:g} | {r.confidence:g} | {r.reason} |" for r in m.recommendations]
     return lines
+
+
+def _named(of: Recommendation) -> str:
+    return f"{of.level}: {of.action}" if of.level else of.action
 
 
 def _from(m: Metadata) -> list[str]:
