@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 from contextlib import suppress
-from pathlib import Path
 from typing import Any
-
-import msgspec
 
 from feature_repo.vocabulary import Vocabulary
 from flows.alert import Alert
 from flows.reasons import contributions, reasons
 from flows.running import say
-from onnx_models import card
 from onnx_models.library import Library
-from onnx_models.registry import ModelError, digest
+from onnx_models.registry import ModelError
 
 
 class Explainer:
@@ -47,22 +43,20 @@ class Explainer:
 
     def _load(self, model: str, version: str) -> Any:
         try:
-            return load_booster(self.library.place(model, version))
+            files = self.library.files(model, version)
+            self.library.proofs.prove(files)
         except ModelError as error:
             say(f"alerts of this version are explained by their signals alone: {error}")
             return None
+        return load_booster(files.booster)
 
 
-def load_booster(place: Path) -> Any:
-    """The booster, if it is the one that was exported with the model; else None, and why on stderr."""
-    try:
-        content = (place / card.BOOSTER).read_bytes()
-        expected = card.decode((place / card.METADATA).read_bytes()).files.get(card.BOOSTER)
-    except (OSError, msgspec.MsgspecError, UnicodeDecodeError) as error:
-        say(f"{place}: alerts of this version are explained by their signals alone: {error}")
-        return None
-    if digest(content) != expected:
-        say(f"{place / card.BOOSTER}: expected sha256 {expected}, got {digest(content)}: explaining by signals alone")
+def load_booster(content: bytes) -> Any:
+    """The booster of a version that was verified and proved; None where it has none.
+
+    Only of such: XGBoost ends the whole process when it reads what is no booster.
+    """
+    if not content:
         return None
     import xgboost
 

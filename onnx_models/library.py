@@ -22,6 +22,7 @@ from feature_repo.settings import Settings
 from onnx_models import book as books
 from onnx_models import registry
 from onnx_models.book import Book, By, State
+from onnx_models.card import Metadata
 from onnx_models.files import locked, replace
 from onnx_models.proof import Proofs
 from onnx_models.registry import HERE, Conflict, Damaged, ModelError, NoModel, NoVersion
@@ -101,6 +102,21 @@ class Library:
         """The version that is deployed, unverified."""
         return _deployed(self.book(name), self.versions(name))
 
+    def ships(self, name: str, version: str) -> bool:
+        """Whether it was there before anything was trained here; False for one that is being trained."""
+        return any((place / _name(name) / version).is_dir() for place in self.places[1:])
+
+    def files(self, name: str, version: str) -> registry.Files:
+        """Raises NoModel, NoVersion, Damaged."""
+        return registry.read(self.place(name, version))
+
+    def told(self, name: str, version: str) -> Metadata | None:
+        """What the version says of itself; None where it is damaged, or gone."""
+        try:
+            return self.files(name, version).metadata
+        except ModelError:
+            return None
+
     def mark(self, name: str) -> Mark:
         """What changes when a version or the registry does: quick to make, and to compare."""
         return tuple(entry for place in self.places for entry in _listed(place / name))
@@ -114,7 +130,7 @@ class Library:
 
         Raises NoVersion, Damaged, Hostile, OtherInputs, OtherAnswers.
         """
-        files = registry.read(self.place(name, version))
+        files = self.files(name, version)
         self.proofs.prove(files)
         return registry.verified(files, inputs or self.inputs.get(files.metadata.service, ()), refused)
 

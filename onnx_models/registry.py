@@ -103,6 +103,7 @@ class Files(msgspec.Struct, frozen=True):
     place: Path
     metadata: card.Metadata
     graph: bytes
+    booster: bytes
     seal: str
 
 
@@ -115,8 +116,8 @@ def read(place: Path) -> Files:
         raise Damaged(f"{place / card.METADATA}: expected a model's metadata: {error}") from error
     if (metadata.name, metadata.version) != (place.parent.name, place.name):
         raise Damaged(f"{place}: expected its own metadata, got those of {metadata.name} {metadata.version}")
-    graph, _ = (_checked(metadata, place / file) for file in (card.ONNX, card.BOOSTER))
-    return Files(place, metadata, graph, digest(text))
+    graph, booster = (_checked(metadata, place / file) for file in (card.ONNX, card.BOOSTER))
+    return Files(place, metadata, graph, booster, digest(text))
 
 
 def _content(path: Path) -> bytes:
@@ -144,7 +145,7 @@ def verified(files: Files, inputs: tuple[str, ...] | None = None, refused: tuple
     metadata, place = files.metadata, files.place
     _check_inputs(metadata, _stated(metadata.service) if inputs is None else inputs)
     try:
-        model = Model(metadata, place, refused, files.graph)
+        model = Model(metadata, place, refused, files.graph, files.booster)
         raw, calibrated = model.scores(np.array(metadata.golden.inputs, np.float32))
     except UNREADABLE as error:
         raise Damaged(f"{place}: expected an ONNX model of {len(metadata.inputs)} inputs: {error}") from error

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import onnxruntime
 
-from onnx_models.card import ONNX, Metadata
+from onnx_models.card import BOOSTER, ONNX, Metadata
 
 Array = np.ndarray[Any, Any]
 INPUT = "features"  # the graph's only input
@@ -20,15 +20,24 @@ ONNX_ERRORS: tuple[type[Exception], ...] = tuple(  # they share no base
 
 
 class Model:
-    """One verified version. `refused` tells which newer versions were passed over, and why."""
+    """One verified version. `refused` tells which newer versions were passed over, and why.
+
+    `booster`: the same trees for XGBoost, which explain; empty where there are none.
+    """
 
     def __init__(
-        self, metadata: Metadata, directory: Path, refused: tuple[str, ...] = (), graph: bytes | None = None
+        self,
+        metadata: Metadata,
+        directory: Path,
+        refused: tuple[str, ...] = (),
+        graph: bytes | None = None,
+        booster: bytes | None = None,
     ) -> None:
-        """`graph`: the content of model.onnx, where it was read already."""
+        """`graph`, `booster`: the content of model.onnx and model.ubj, where it was read already."""
         self.metadata = metadata
         self.directory = directory
         self.refused = refused
+        self.booster = (directory / BOOSTER).read_bytes() if booster is None else booster
         self._session = _session((directory / ONNX).read_bytes() if graph is None else graph)
 
     def __repr__(self) -> str:

@@ -80,7 +80,7 @@ class Watch:
         self.models = _with(self.models, name, model)
         self.shadows = _with(self.shadows, name, shadow)
         why = "; ".join(wrong)
-        if why and why != self.refused.get(name):
+        if why and why != self.refused.get(name) and (model or self.library.versions(name)):
             log.warning("%s", why)
         self.refused = _with(self.refused, name, why or None)
         self._again[name] = time.monotonic() + AGAIN_S if wrong else float("inf")

@@ -27,11 +27,14 @@ from serving import (
     inference,
     ingest,
     metrics,
+    model_training,
+    models,
     openapi,
     outcomes,
     score,
     scoring,
     signals,
+    trainings,
     users,
 )
 from serving.body import Gone, hung_up
@@ -46,6 +49,8 @@ OPERATIONS = [
     *score.operations,
     *outcomes.operations,
     *inference.operations,
+    *models.operations,
+    *model_training.operations,
     *alerts.operations,
     *feast_read.operations,
     *feast_write.operations,
@@ -67,17 +72,20 @@ def build(parts: api.Api, scoring_: scoring.Scoring) -> Front:
             *score.routes,
             *outcomes.routes,
             *inference.routes,
+            *models.routes,
+            *model_training.routes,
             *alerts.routes,
             *openapi.routes(described),
             *docs_page.routes(described),
         ],
-        exception_handlers=errors.handlers | {Gone: hung_up},
+        exception_handlers=errors.handlers | models.handlers | {Gone: hung_up},
         lifespan=lifespan,
     )
     app.state.api, app.state.requests = parts, Requests()
     app.state.scoring = scoring_
     app.state.watch = scoring_.watch
     app.state.scorer = users.Scorer(parts.vocabulary, scoring_.watch)
+    app.state.trainings = trainings.Trainings(parts.settings)
     app.state.signals = signals.Signals(parts)
     app.state.cataloguer = catalog.Cataloguer(parts.settings, parts.vocabulary)
     doors = ingest.doors(parts) | feature_server.doors(parts) | score.doors(parts.auth, scoring_.scorers)
@@ -96,6 +104,7 @@ async def lifespan(app: Starlette) -> AsyncIterator[None]:
         keep_collector_off()
         yield
         gc.unfreeze()
+    app.state.trainings.stop()
     await parts.appender.stop()
     parts.client.close()
     parts.reader.pipeline.close()

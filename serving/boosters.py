@@ -26,7 +26,7 @@ class Boosters:
         """Log odds that each input of float32 (n, inputs) adds, (n, inputs + 1), the last the bias; None: not known."""
         with self._lock:  # a booster answers one thread at a time
             if model.directory not in self._known:
-                self._known[model.directory] = load_booster(model.directory)
+                self._known[model.directory] = load_booster(model.booster)
             self._known.move_to_end(model.directory)
             while len(self._known) > KEPT:
                 self._known.popitem(last=False)

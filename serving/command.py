@@ -63,6 +63,7 @@ def parser() -> argparse.ArgumentParser:
     _add(commands, "doctor", "what is missing or wrong, in plain words", _doctor)
     _user_options(_add(commands, "user", "one person: features, signals, scores and reasons", _user))
     _features_options(_add(commands, "features", "the feature store: check, address, serve, report", _features))
+    _models_options(_add(commands, "models", "the registry: list, show, promote, rollback, verify", _models))
     _keys_options(_add(commands, "keys", "the write keys; `keys make ORGANISATION` makes one", _keys))
     return top
 
@@ -111,6 +112,12 @@ def _features_options(features: argparse.ArgumentParser) -> None:
     from serving.features_command import options
 
     options(features)
+
+
+def _models_options(models: argparse.ArgumentParser) -> None:
+    from serving.models_command import options
+
+    options(models)
 
 
 def _refuse_python() -> None:
@@ -192,6 +199,12 @@ def _keys(settings: Settings, given: argparse.Namespace, more: Sequence[str]) ->
 
 def _features(settings: Settings, given: argparse.Namespace, more: Sequence[str]) -> int:
     return int(given.do(settings, given))
+
+
+def _models(settings: Settings, given: argparse.Namespace, more: Sequence[str]) -> int:
+    from serving.models_command import run
+
+    return run(settings, given)
 
 
 def _first_key(settings: Settings) -> str:

@@ -98,7 +98,7 @@ def _shape(schema: dict[str, Any]) -> str:
     if "anyOf" in schema:
         return " or ".join(_shape(s) for s in schema["anyOf"])
     if schema.get("type") == "array":
-        return f"list of {_shape(schema.get('items', {}))}"
+        return f"list of {', '.join(map(_shape, schema.get('prefixItems') or [schema.get('items', {})]))}"
     if schema.get("type") == "object" and isinstance(schema.get("additionalProperties"), dict):
         return f"map to {_shape(schema['additionalProperties'])}"
     if "enum" in schema:

@@ -20,15 +20,13 @@ from typing import Any
 
 import duckdb
 import msgspec
-import numpy as np
 import pytest
-import xgboost
 
 from feature_repo.services import SERVICES
 from feature_repo.settings import Settings
 from serving.client import Closed, Door, Turned
 from serving.metrics_read import values
-from tests.flows.made_models import logistic
+from tests.flows.made_models import VERSION, trees
 from tests.running_up import Up, door_of, eventually, start
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="finds the processes in /proc")
@@ -149,11 +147,8 @@ def until_worked(door: Door) -> dict[str, float]:
 @pytest.fixture
 def up(tmp_path: Path, free_port: int) -> Iterator[Up]:
     """A whole Telltale, whose four models fire for everybody with more than five visits in 30 days."""
-    width = len(SERVICES[0].features)
-    data = xgboost.DMatrix(np.arange(2.0 * width).reshape(2, width), label=[0, 1])
-    booster = bytes(xgboost.train({"objective": "binary:logistic"}, data, 1).save_raw("ubj"))
-    for service in SERVICES:
-        logistic(tmp_path / "models", service, "session_count_30d", 1.0, 5.5, threshold=0.5, booster=booster)
+    for service in [service for service in SERVICES if service.alert]:
+        trees(tmp_path / "models", service, "session_count_30d", 5.5, 0.5, VERSION)
     models = str(tmp_path / "models")
     settings = Settings(home=tmp_path, port=free_port, clock="log", partitions=2, lake_seconds=1, models=models)
     with closing(start(settings)) as running:

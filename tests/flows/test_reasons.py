@@ -14,8 +14,8 @@ from flows.explain import Explainer
 from flows.reasons import contributions, in_words, reasons
 from onnx_models import card
 from onnx_models.library import Library
-from onnx_models.registry import digest
 from tests.flows.made_alerts import SIGNAL, alert
+from tests.flows.made_models import trees
 
 VOCABULARY = Vocabulary()
 NAMES = VOCABULARY.services[0].features
@@ -111,37 +111,11 @@ def test_a_count_speaks_as_the_signal_it_made() -> None:
     assert reasons(VOCABULARY, NAMES, values, added, [weak]) == ["home values looked up: 5 (30 d)"]
 
 
-def ship(directory: Path, version: str, model: xgboost.Booster) -> Path:
-    """A version as `telltale train` leaves it, as far as reasons are concerned."""
-    place = directory / "likely_to_sell" / version
-    place.mkdir(parents=True)
-    model.save_model(place / card.BOOSTER)
-    metadata = card.Metadata(
-        name="likely_to_sell",
-        version=version,
-        service="likely_to_sell",
-        alert="LIKELY_TO_SELL",
-        outcome="home_listed",
-        horizon_days=90,
-        inputs=NAMES,
-        threshold=0.5,
-        budget=0.1,
-        files={card.BOOSTER: digest((place / card.BOOSTER).read_bytes())},
-        golden=card.Golden([], [], []),
-        trained_on={},
-        metrics={},
-        vocabulary=VOCABULARY.fingerprint,
-        packages={},
-    )
-    (place / card.METADATA).write_bytes(card.encode(metadata))
-    return place
-
-
 def test_explains_with_the_version_that_scored(tmp_path: Path) -> None:
     """The alert's own model version is asked; where it is gone or damaged, the signals speak."""
     column = NAMES.index("session_count_30d")
-    ship(tmp_path, "1" * 14, booster(column))
-    damaged = ship(tmp_path, "2" * 14, booster(column)) / card.BOOSTER
+    trees(tmp_path, VOCABULARY.services[0], NAMES[column], 5.0, 0.5, "1" * 14)
+    damaged = trees(tmp_path, VOCABULARY.services[0], NAMES[column], 5.0, 0.5, "2" * 14) / card.BOOSTER
     damaged.write_bytes(damaged.read_bytes()[:-1])
     values = [0.0] * len(NAMES)
     values[column] = 9.0
