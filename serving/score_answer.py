@@ -101,7 +101,7 @@ def _prediction(batch: Batch, i: int, names: Sequence[str]) -> Prediction:
         probability=probability,
         raw=raw,
         confidence=sure,
-        recommendation=Recommended(advice.action, advice.reason) if advice else None,
+        recommendation=Recommended(advice.action, advice.reason, advice.level) if advice else None,
         defaulted=[names[at] for at in np.flatnonzero(batch.defaulted[i]).tolist()],
         features_at=_freshness(batch.oldest[i], batch.now_us),
     )

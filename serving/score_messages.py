@@ -46,10 +46,11 @@ class ScoreRequest(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class Recommended(msgspec.Struct):
-    """What to do, and why."""
+    """What to do, and why; `level`: of the risk, low to critical, empty where the model grades none."""
 
     action: str
     reason: str
+    level: str
 
 
 class Freshness(msgspec.Struct):
