@@ -28,6 +28,7 @@ from flows.people import People
 from flows.plan import Plan
 from flows.progress import Progress
 from flows.resp import Connection, StoreError
+from flows.scored import LastScores
 from flows.scoring import Evaluated, Scorer
 from flows.served import Served
 from flows.state import Layouts
@@ -89,7 +90,10 @@ class Engine:
         self._scorer = Scorer(self.plan, models, self.people, settings.cooldown_days)
         served = Served(self.plan, store, settings.lake_features)
         served.register(client)
-        self._transactions = Transactions(self.plan, self.people, layouts, store, settings.dedup_hours * 60, served)
+        scored = LastScores([service.name for service in self.plan.alerts], client)
+        self._transactions = Transactions(
+            self.plan, self.people, layouts, store, settings.dedup_hours * 60, served, scored
+        )
         client.execute_command(*self._transactions.defaults())
         self.written_users = 0
 

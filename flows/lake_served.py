@@ -19,6 +19,7 @@ from flows import lake_files as files
 from flows.lake_files import FEATURES, Id, id_of, remove
 from flows.lake_shelf import Part, Shelf
 from flows.running import REDIS_DOWN, patiently, say
+from flows.scored import Member, members
 from flows.served import ServedRows, decode, held
 
 TIME = pa.timestamp("us", tz="UTC")
@@ -36,11 +37,12 @@ Read = tuple[bytes, ServedRows | None]  # an entry's id, and its rows unless the
 
 
 class Columns:
-    """Rows of any feature set as Arrow columns: whose they are, the join key, when, and a double a feature."""
+    """Rows of any feature set as Arrow columns: whose they are, the join key, when, a double a feature, and scores."""
 
     def __init__(self, client: redis.Redis | None, join_key: str) -> None:
         self._client, self._join_key = client, join_key
         self._names: dict[int, list[str]] = {}
+        self._models: dict[int, list[Member]] = {0: []}
 
     def table(self, partition: int, reads: list[Read]) -> pa.Table:
         """The rows of entries, in their order."""
@@ -57,7 +59,14 @@ class Columns:
         for _, rows in reads:
             if rows is not None:
                 self._named(rows)
+                self._scored(rows)
         return True
+
+    def _scored(self, rows: ServedRows) -> list[Member]:
+        if rows.score_set not in self._models:
+            found: Any = self._client and self._client.hget(keys.SCORE_SETS, str(rows.score_set))
+            self._models[rows.score_set] = members(found)
+        return self._models[rows.score_set]
 
     def _named(self, rows: ServedRows) -> list[str]:
         if rows.feature_set not in self._names:
@@ -83,7 +92,21 @@ class Columns:
         )
         columns = [pa.array(c).cast(t.type) for c, t in zip(whose, self.empty().schema, strict=True)]
         values = [pa.array(column, from_pandas=True) for column in rows.values.T]  # NaN is null
-        return pa.table([*columns, *values], [*self.empty().column_names, *self._named(rows)])
+        scores = {
+            name: column for i, m in enumerate(self._scored(rows)) for name, column in _scores(rows, i, m).items()
+        }
+        names = [*self.empty().column_names, *self._named(rows), *scores]
+        return pa.table([*columns, *values, *scores.values()], names)
+
+
+def _scores(rows: ServedRows, i: int, member: Member) -> dict[str, pa.Array]:
+    """What a model said of each row, under which version; no feature's name has two _ in it."""
+    if not member.version:
+        return {}
+    raw, score = rows.scores[:, i].T
+    version = pa.array([member.version if known else None for known in ~np.isnan(score)], pa.string())
+    told = {"score": pa.array(score, from_pandas=True), "raw": pa.array(raw, from_pandas=True), "version": version}
+    return {f"{member.model}__{name}": column for name, column in told.items()}
 
 
 class Drain:

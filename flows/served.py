@@ -2,7 +2,8 @@
 
 One entry of the stream `keys.served` a flush, in the flush's own transaction: a row is there exactly if the features
 are. Fields: `n` rows, `p` the position of the flush, `f` the rows (little endian, zstd where it pays): identities
-(uint64), now (int64 ms), values (float64, NaN = null), names.
+(uint64), now (int64 ms), values (float64, NaN = null), names; where somebody was scored `s`: the set of models (uint32,
+see `flows/scored.py`) and of each row and model raw and calibrated score (float32, NaN = none).
 """
 
 from __future__ import annotations
@@ -32,7 +33,10 @@ _compressor = zstandard.ZstdCompressor(level=1, write_checksum=False)
 
 
 class ServedRows(msgspec.Struct):
-    """Rows of one flush: uid uint64 (n,), now int64 ms (n,), values float64 (n, features), `organisation/user`s."""
+    """Rows of one flush: uid uint64 (n,), now int64 ms (n,), values float64 (n, features), `organisation/user`s.
+
+    `scores`: raw and calibrated, float32 (n, models, 2), NaN = none, of the models of `score_set`; 0: of nobody.
+    """
 
     position: bytes
     feature_set: int
@@ -40,6 +44,8 @@ class ServedRows(msgspec.Struct):
     now: Array
     values: Array
     names: list[bytes]
+    score_set: int = 0
+    scores: Array = np.zeros((0, 0, 2), np.float32)
 
 
 class Served:
@@ -63,7 +69,8 @@ class Served:
         body = _encode(self._set, rows)
         # In the log's time, as all that the lake holds.
         id_ = "*" if self._clock == "wall" else rows.position.partition(b"-")[0] + b"-*"
-        return pack("XADD", keys.served(partition), id_, "n", len(rows.names), "p", rows.position, "f", body)
+        more = ("s", _encode_scores(rows)) if rows.score_set else ()
+        return pack("XADD", keys.served(partition), id_, "n", len(rows.names), "p", rows.position, "f", body, *more)
 
 
 def feature_set(plan: Plan) -> int:
@@ -84,15 +91,28 @@ def _encode(set_: int, rows: ServedRows) -> bytes:
     return _compressor.compress(body) if len(body) > SMALL else body
 
 
+def _encode_scores(rows: ServedRows) -> bytes:
+    body = rows.score_set.to_bytes(4, "little") + rows.scores.astype("<f4").tobytes()
+    return _compressor.compress(body) if len(body) > SMALL else body
+
+
 def decode(fields: dict[bytes, bytes]) -> ServedRows:
     """The rows of an entry. Raises ValueError for one that is not ours or of another version."""
     try:
-        body = fields[b"f"]
-        if body[:4] == _ZSTD:
-            body = zstandard.ZstdDecompressor().decompress(body)
-        return _decoded(fields[b"p"], body)
+        return _scored(_decoded(fields[b"p"], _plain(fields[b"f"])), _plain(fields.get(b"s", b"")))
     except (KeyError, struct.error, zstandard.ZstdError) as error:
         raise ValueError(f"expected the fields of served features: {error!r}") from error
+
+
+def _scored(rows: ServedRows, body: bytes) -> ServedRows:
+    if body:
+        rows.score_set = int.from_bytes(body[:4], "little")
+        rows.scores = np.frombuffer(body, "<f4", offset=4).reshape(len(rows.names), -1, 2)
+    return rows
+
+
+def _plain(body: bytes) -> bytes:
+    return zstandard.ZstdDecompressor().decompress(body) if body[:4] == _ZSTD else body
 
 
 def _decoded(position: bytes, body: bytes) -> ServedRows:

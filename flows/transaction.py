@@ -12,6 +12,7 @@ from flows.entry import Draft, Kind
 from flows.flush import Commands, Flush, Written
 from flows.people import People
 from flows.plan import Plan
+from flows.scored import LastScores, Scored
 from flows.scoring import Evaluated
 from flows.served import Served, ServedRows
 from flows.state import Layouts, identity
@@ -26,11 +27,18 @@ class Transactions:
     """Builds the commands of a flush from the table."""
 
     def __init__(
-        self, plan: Plan, people: People, layouts: Layouts, store: Store, dedup_minutes: int, served: Served
+        self,
+        plan: Plan,
+        people: People,
+        layouts: Layouts,
+        store: Store,
+        dedup_minutes: int,
+        served: Served,
+        scored: LastScores,
     ) -> None:
         self._plan, self._people, self._layouts, self._store = plan, people, layouts, store
-        self._served = served
-        self._feature_bytes = FeatureBytes(plan.vocabulary)
+        self._served, self._scored = served, scored
+        self._feature_bytes = FeatureBytes(plan.vocabulary, scored.names)
         self._defaults = np.array([feature.default for feature in plan.vocabulary.features])
         self._horizon = dedup_minutes
         self.passes_on = True  # not while a log is filled again: what was passed on is in it
@@ -45,8 +53,9 @@ class Transactions:
         flushes = {progress.partition: Flush(progress.partition, defaults) for progress in evaluated.progress}
         rest = {p: flush.rest for p, flush in flushes.items()}
         self._pass_on(evaluated, rest)
-        self._people_of(evaluated, flushes)
-        self._serve(evaluated, rest)
+        scored = self._scored.of(evaluated, self._people.table.now(evaluated.rows))
+        self._people_of(evaluated, flushes, scored)
+        self._serve(evaluated, rest, scored)
         self._slices(rest)
         for progress in evaluated.progress:
             into = rest[progress.partition]
@@ -84,7 +93,7 @@ class Transactions:
         draft.joins.append((draft.add(uid, user, 0, 0), anonymous))  # for the lake: whose history it was
         return uid % self._store.partitions, draft.encode(0, history=muted, kind=Kind.ABSORB)
 
-    def _people_of(self, evaluated: Evaluated, flushes: dict[int, Flush]) -> None:
+    def _people_of(self, evaluated: Evaluated, flushes: dict[int, Flush], scored: Scored) -> None:
         """State and features of everybody who changed."""
         rows, table = evaluated.rows, self._people.table
         uids = table.index.keys[rows]
@@ -93,7 +102,7 @@ class Transactions:
         table.cold_changed[rows] = False
         names = [self._people.names[row].partition(b"\0")[0] for row in rows.tolist()]
         new, known, changed = self._news(evaluated)
-        built = self._feature_bytes.commands(names, table.now(rows), evaluated.features, changed)
+        built = self._feature_bytes.commands(names, table.now(rows), evaluated.features, changed, scored.fields)
         for p, start, end in self._by_partition(rows):
             flush = flushes[p]
             for low in range(start, end, TOGETHER):
@@ -127,7 +136,7 @@ class Transactions:
         known = people.online.known[rows]
         return new, known, people.online.write(rows, values)
 
-    def _serve(self, evaluated: Evaluated, commands: dict[int, Commands]) -> None:
+    def _serve(self, evaluated: Evaluated, commands: dict[int, Commands], scored: Scored) -> None:
         """What the people whom the lake follows were served goes on its way there."""
         people, position = self._people, {progress.partition: progress.position for progress in evaluated.progress}
         uids = people.table.index.keys[evaluated.rows]
@@ -136,7 +145,16 @@ class Transactions:
             at = followed[start:end]
             rows = evaluated.rows[at]
             names = [people.names[row].partition(b"\0")[0] for row in rows.tolist()]
-            told = ServedRows(position[p], 0, uids[at], people.table.now(rows), evaluated.features[at], names)
+            told = ServedRows(
+                position[p],
+                0,
+                uids[at],
+                people.table.now(rows),
+                evaluated.features[at],
+                names,
+                scored.set,
+                scored.values[at],
+            )
             commands[p].add_packed(self._served.command(p, told))
 
     def _by_partition(self, rows: Array) -> list[tuple[int, int, int]]:

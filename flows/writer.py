@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import queue
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from itertools import zip_longest
 from typing import Any
 
@@ -28,9 +28,9 @@ _FIELD = len(b"$4\r\n....\r\n")  # before a feature's value
 
 
 class FeatureBytes:
-    """`HSET` of the features that changed, in Feast's layout."""
+    """`HSET` of the features that changed, in Feast's layout, and of `private` fields that stand beside them."""
 
-    def __init__(self, vocabulary: Vocabulary) -> None:
+    def __init__(self, vocabulary: Vocabulary, private: Sequence[bytes] = ()) -> None:
         heads = [b"$4\r\n%b\r\n$9\r\n%b" % (field(vocabulary.view, f.name), DOUBLE) for f in vocabulary.features]
         rows = [head + bytes(8) + b"\r\n" for head in heads]
         self._template = np.frombuffer(b"".join(rows), np.uint8).reshape(len(rows), -1)
@@ -38,15 +38,22 @@ class FeatureBytes:
         stamp = timestamp_field(vocabulary.view)
         self._stamp = b"$%d\r\n%b\r\n" % (len(stamp), stamp)
         pairs = [(field(vocabulary.view, f.name), double(f.default)) for f in vocabulary.features]
-        self._defaults = [x for pair in (*pairs, (stamp, timestamp(0))) for x in pair]
+        blank = [(name, b"") for name in private]
+        self._defaults = [x for pair in (*pairs, (stamp, timestamp(0)), *blank) for x in pair]
+        self._private = len(private)
         self.defaults_key = keys.defaults(xxhash.xxh32_intdigest(b"".join(self._defaults)))
         self._template_key = b"$%d\r\n%b\r\n" % (len(self.defaults_key), self.defaults_key.encode())
         key = entity_key(vocabulary.join_key, b"")
         cut = len(key) - len(PROJECT) - 4
         self._key = (key[:cut], key[cut + 4 :])
 
-    def commands(self, names: list[bytes], now: Array, values: Array, changed: Array) -> list[bytes]:
-        """One packed HSET a person. values float64 (n, features; NaN = null), changed bool alike, now ms (n,)."""
+    def commands(
+        self, names: list[bytes], now: Array, values: Array, changed: Array, beside: list[bytes]
+    ) -> list[bytes]:
+        """One packed HSET a person. values float64 (n, features; NaN = null), changed bool alike, now ms (n,).
+
+        `beside`: of each, all private fields packed, or none.
+        """
         person, feature = np.nonzero(changed)
         fields = self._template[feature]
         fields[:, -10:-2] = values[person, feature].view(np.uint8).reshape(-1, 8)
@@ -54,23 +61,25 @@ class FeatureBytes:
         counts = changed.sum(1).tolist()
         stamps = {ms: self._stamped(ms) for ms in set(now.tolist())}
         out, start = [], 0
-        for name, ms, count in zip(names, now.tolist(), counts, strict=True):
+        for name, ms, count, more in zip(names, now.tolist(), counts, beside, strict=True):
             end = start + count * self._width
-            out.append(b"".join((self._head(name, count), data[start:end], stamps[ms])))
+            head = self._head(name, count + self._private if more else count)
+            out.append(b"".join((head, data[start:end], stamps[ms], more)))
             start = end
         nulls = np.isnan(values)
         for i in np.flatnonzero(nulls.any(axis=1)).tolist() if nulls.any() else ():
-            out[i] = self._with_nulls(names[i], values[i], changed[i]) + stamps[int(now[i])]
+            head = self._head(names[i], int(changed[i].sum()) + (self._private if beside[i] else 0))
+            out[i] = b"".join((head, *self._with_nulls(values[i], changed[i]), stamps[int(now[i])], beside[i]))
         return out
 
-    def _with_nulls(self, name: bytes, values: Array, changed: Array) -> bytes:
-        """The same of one person, some of whose features have no value."""
+    def _with_nulls(self, values: Array, changed: Array) -> list[bytes]:
+        """The fields of one person, some of whose features have no value."""
         fields = [self._template[i].tobytes() for i in range(len(values))]
-        parts = [self._head(name, int(changed.sum()))]
+        parts = list[bytes]()
         for i in np.flatnonzero(changed).tolist():
             known = fields[i][:-10] + values[i].tobytes() + b"\r\n"
             parts.append(fields[i][:_FIELD] + b"$0\r\n\r\n" if np.isnan(values[i]) else known)
-        return b"".join(parts)
+        return parts
 
     def copy(self, name: bytes) -> bytes:
         """A packed COPY of the defaults to somebody new: what they share with nobody is then written over it."""

@@ -35,7 +35,7 @@ from training import rebuild
 from training.rebuild import NotEmpty, Rebuild
 
 Snapshot = dict[bytes, Any]
-NEW = {b"tt:lake", b"tt:gauges", b"tt:feature_sets"}
+NEW = {b"tt:lake", b"tt:gauges", b"tt:feature_sets", b"tt:score_sets"}
 SELL = next(s for s in VOCABULARY.services if s.alert == "LIKELY_TO_SELL")
 
 
@@ -60,7 +60,10 @@ def end(run: Run, now: int = 0) -> None:
 
 
 def snapshot(client: redis.Redis) -> Snapshot:
-    """Features, states, counts, who is refreshed when, which messages are remembered: bit for bit."""
+    """Features, states, counts, who is refreshed when, which messages are remembered: bit for bit.
+
+    Not the last scores: everybody is scored again within a day.
+    """
     found: Snapshot = {}
     for key in client.scan_iter("*"):
         name = bytes(key)
@@ -68,7 +71,7 @@ def snapshot(client: redis.Redis) -> Snapshot:
             continue
         match client.type(key):
             case b"hash":
-                found[name] = client.hgetall(key)
+                found[name] = {field: value for field, value in client.hgetall(key).items() if field != b"_scores"}
             case b"set":
                 found[name] = client.smembers(key)
             case b"zset":
