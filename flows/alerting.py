@@ -5,8 +5,6 @@ Run by `python -m flows.alerting`. Every step is a method that knows nothing of 
 
 from __future__ import annotations
 
-import contextlib
-import ctypes
 import gc
 import logging
 import socket
@@ -22,7 +20,7 @@ from feature_repo import settings as settings_
 from feature_repo import vocabulary as vocabulary_
 from feature_repo.settings import Settings
 from feature_repo.vocabulary import Vocabulary
-from flows import running
+from flows import heap, running
 from flows.engine import Engine
 from flows.housekeeping import Housekeeping
 from flows.partition import Fenced, LogBehind
@@ -35,8 +33,6 @@ from flows.windows import Full
 from onnx_models.library import Library
 from onnx_models.watch import Watch
 
-LARGE = 1 << 20  # bytes
-_M_MMAP_THRESHOLD = -3  # of malloc.h
 _log = logging.getLogger(__name__)
 
 
@@ -114,15 +110,9 @@ def run(settings: Settings, vocabulary: Vocabulary) -> None:
         gc.unfreeze()  # or this life's table would stay when the next one begins
 
 
-def _return_large_blocks() -> None:
-    """What a batch needs for a moment goes back to the system, instead of lying between what stays (glibc alone)."""
-    with contextlib.suppress(OSError, AttributeError):
-        ctypes.CDLL(None).mallopt(_M_MMAP_THRESHOLD, LARGE)
-
-
 def main() -> int:
     """Runs until SIGTERM; goes on when the store is back after it was gone."""
-    _return_large_blocks()
+    heap.own_large_blocks()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
     settings = settings_.load()
     vocabulary = vocabulary_.load(settings.feature_repo)

@@ -9,7 +9,7 @@ import time
 import redis
 
 from feature_repo import keys
-from flows import served
+from flows import heap, served
 from flows.engine import Engine
 from flows.entry import tick
 from flows.partition import entry_id
@@ -59,6 +59,7 @@ class Housekeeping:
         self._report()
         if rounds % TRIM_EVERY == 0:
             self._trim()
+            heap.give_back()
 
     def _now(self) -> int:
         """The log's time, ms: the store's clock, or the latest entry where the log brings its own."""
