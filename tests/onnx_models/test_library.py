@@ -5,32 +5,16 @@ from __future__ import annotations
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import numpy as np
 import pytest
 
-from feature_repo.services import SERVICES
 from onnx_models import book as books
 from onnx_models import card
 from onnx_models.files import locked
 from onnx_models.library import Library
 from onnx_models.registry import Conflict, Damaged, NoModel, NoVersion
-from tests.flows.made_models import logistic
-
-SERVICE = next(service for service in SERVICES if service.alert)
-NAME = SERVICE.name
-A, B, C, D = (f"2026010{day}000000" for day in (1, 2, 3, 4))
-ALL = (A, B, C, D)
-
-
-@pytest.fixture
-def library(tmp_path: Path) -> Library:
-    """A home with versions B, C and D of a model; A ships."""
-    home, shipped = tmp_path / "home", tmp_path / "shipped"
-    for i, version in enumerate(ALL):
-        logistic(shipped if version == A else home, SERVICE, SERVICE.features[0], i + 1.0, 2.0, 0.9, version=version)
-    return Library(home, shipped)
+from tests.onnx_models.versions import ALL, NAME, SERVICE, A, B, C, D
 
 
 def spoil(library: Library, version: str) -> None:

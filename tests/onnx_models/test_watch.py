@@ -14,15 +14,8 @@ from onnx_models import card
 from onnx_models.library import Library
 from onnx_models.watch import Watch
 from tests.flows.made_models import logistic
-from tests.onnx_models.test_library import ALL, NAME, SERVICE, A, B, C, D, spoil
-
-
-@pytest.fixture
-def library(tmp_path: Path) -> Library:
-    home, shipped = tmp_path / "home", tmp_path / "shipped"
-    for i, version in enumerate(ALL):
-        logistic(shipped if version == A else home, SERVICE, SERVICE.features[0], i + 1.0, 2.0, 0.9, version=version)
-    return Library(home, shipped)
+from tests.onnx_models.test_library import spoil
+from tests.onnx_models.versions import NAME, SERVICE, B, C, D
 
 
 @pytest.fixture
