@@ -37,7 +37,7 @@ def main() -> int:
         LakeError,
         registry.ModelError,
     ) as error:
-        print(error, file=sys.stderr)
+        print(f"telltale: {error}", file=sys.stderr)
         return 2
 
 

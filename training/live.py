@@ -202,7 +202,7 @@ def main() -> int:
     except Stop:
         return 0
     except Refused as refused:
-        print(refused, file=sys.stderr)
+        print(f"telltale: {refused}", file=sys.stderr)
         return 1
     return 0
 

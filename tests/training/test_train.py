@@ -102,7 +102,7 @@ def test_too_few_people_end_in_one_line(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "training", "train", "investment_interest", "--simulated", *sizes]
     ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
     assert ended.returncode == 2
-    assert ended.stderr.startswith("investment_made: expected some of ")
+    assert ended.stderr.startswith("telltale: investment_made: expected some of ")
     assert ended.stderr.endswith("take more people\n")
 
 
