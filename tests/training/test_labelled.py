@@ -113,7 +113,8 @@ def test_what_is_wrong_is_said_all_at_once(place: Path, tmp_path: Path, labels: 
 def test_unknown_services_are_named(place: Path) -> None:
     """A name that is no service, and a domain of one's own simulated: exit code 2 and one line."""
     ended = train(place, "likely_to_stay", "--labels", str(place / "labels.csv"))
-    assert (ended.returncode, ended.stderr) == (2, "telltale: expected a service among likely_to_cancel; got 'likely_to_stay'\n")
+    said = "telltale: expected a service among likely_to_cancel; got 'likely_to_stay'\n"
+    assert (ended.returncode, ended.stderr) == (2, said)
     ended = train(place, NAME, "--simulated")
     assert (ended.returncode, ended.stderr.count("\n")) == (2, 1)
     assert "expected --labels FILE" in ended.stderr
