@@ -54,7 +54,7 @@ class Served:
     def __init__(self, plan: Plan, store: Store, share: float) -> None:
         self._set, self._names = feature_set(plan), [f.name for f in plan.vocabulary.features]
         self._clock = store.clock
-        self._below = round(share * 2**32)  # of an identity's upper half: the lower one chooses partition and slice
+        self._share = share
 
     def register(self, client: redis.Redis) -> None:
         """Tell the store what the columns are."""
@@ -62,7 +62,7 @@ class Served:
 
     def followed(self, uids: Array) -> Array:
         """Positions of those whose rows the lake gets."""
-        return np.flatnonzero((uids >> np.uint64(32)) < self._below)
+        return np.flatnonzero(follows(uids, self._share))
 
     def command(self, partition: int, rows: ServedRows) -> bytes:
         """A packed XADD. `rows.feature_set` does not matter."""
@@ -71,6 +71,11 @@ class Served:
         id_ = "*" if self._clock == "wall" else rows.position.partition(b"-")[0] + b"-*"
         more = ("s", _encode_scores(rows)) if rows.score_set else ()
         return pack("XADD", keys.served(partition), id_, "n", len(rows.names), "p", rows.position, "f", body, *more)
+
+
+def follows(uids: Array, share: float) -> Array:
+    """Whether the lake follows these identities, uint64 (n,): by the upper half, as the lower chooses the partition."""
+    return (uids >> np.uint64(32)) < round(share * 2**32)
 
 
 def feature_set(plan: Plan) -> int:

@@ -26,6 +26,7 @@ from serving import (
     health,
     inference,
     ingest,
+    last_scores,
     metrics,
     model_training,
     models,
@@ -47,6 +48,7 @@ OPERATIONS = [
     *signals.operations,
     *catalog.operations,
     *score.operations,
+    *last_scores.operations,
     *outcomes.operations,
     *inference.operations,
     *models.operations,
@@ -70,6 +72,7 @@ def build(parts: api.Api, scoring_: scoring.Scoring) -> Front:
             *signals.routes,
             *catalog.routes,
             *score.routes,
+            *last_scores.routes,
             *outcomes.routes,
             *inference.routes,
             *models.routes,
@@ -86,6 +89,7 @@ def build(parts: api.Api, scoring_: scoring.Scoring) -> Front:
     app.state.watch = scoring_.watch
     app.state.scorer = users.Scorer(parts.vocabulary, scoring_.watch)
     app.state.trainings = trainings.Trainings(parts.settings)
+    app.state.last_scores = last_scores.LastScores(parts)
     app.state.signals = signals.Signals(parts)
     app.state.cataloguer = catalog.Cataloguer(parts.settings, parts.vocabulary)
     doors = ingest.doors(parts) | feature_server.doors(parts) | score.doors(parts.auth, scoring_.scorers)

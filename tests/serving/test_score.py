@@ -7,27 +7,31 @@ import gzip
 import math
 import time
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import msgspec
 import numpy as np
 import pytest
+import redis
 
 from feature_repo import keys
 from feature_repo.layout import double, entity_key, field, integer, timestamp, timestamp_field
+from feature_repo.settings import Settings
 from feature_repo.vocabulary import Vocabulary
 from flows.predictions import Predictions, decode
-from onnx_models import registry
+from onnx_models import card, registry
 from onnx_models.library import Library
 from serving.score_messages import MOST
 from tests.flows.made_models import logistic
-from tests.live import Live
+from tests.live import Live, live
 from tests.logged import Log
 
 VOCABULARY = Vocabulary()
 SELL, LEAD = (next(s for s in VOCABULARY.services if s.name == name) for name in ("likely_to_sell", "lead_score"))
 PATH = "/v1/score/likely_to_sell"
 VALUES = {name: float(i % 7) for i, name in enumerate(SELL.features)}
+NEW, NEWER = "29990101000000", "29990201000000"  # than what ships
 DEFAULTS = {name: VOCABULARY.default(name) for name in SELL.features}
 
 
@@ -129,9 +133,9 @@ def test_contributions_add_to_the_score(api: Live, log: Log) -> None:
 def lead(wall_door: tuple[Live, Log]) -> Live:
     """An API that scores leads by `messages_in`, with a version made here."""
     api, _ = wall_door
-    logistic(api.settings.home / "onnx_models", LEAD, "lead_activity:messages_in", 0.5, 4.0, 0.5)
+    logistic(api.settings.home / "onnx_models", LEAD, "lead_activity:messages_in", 0.5, 4.0, 0.5, version=NEW)
     deadline = time.monotonic() + 5
-    while api.post("/v1/score/lead_score", {"id": "l"}).status == 404:
+    while api.post("/v1/score/lead_score", {"id": "l"}).json["version"] != NEW:
         assert time.monotonic() < deadline
         time.sleep(0.05)
     return api
@@ -208,16 +212,26 @@ def test_what_cannot_be_scored_is_named(api: Live, body: Any, field_: str, expec
     assert expected in found.json["detail"]
 
 
-def test_a_model_that_is_none_or_has_no_version_is_a_404(api: Live) -> None:
-    """Which names those that there are, or why there is no version."""
+def test_a_model_that_is_none_is_a_404(api: Live) -> None:
+    """Which names those that there are."""
     found = api.post("/v1/score/likely_to_fly", {"id": "x"})
     assert (found.status, found.json["field"]) == (404, "model")
     assert "there are likely_to_sell" in found.json["detail"]
-    missing = next(s.name for s in VOCABULARY.services if not registry.versions(s.name) and s.name != LEAD.name)
-    found = api.post(f"/v1/score/{missing}", {"id": "x"})
-    assert (found.status, found.json["field"]) == (404, "model")
-    assert "expected a version directory" in found.json["detail"]
     assert api.ask("GET", PATH).status == 405
+
+
+def test_a_model_without_a_version_is_a_404(client: redis.Redis, settings: Settings, tmp_path: Path) -> None:
+    """Which says why there is none, while all else is answered."""
+    place = tmp_path / "models"
+    damaged = logistic(place, SELL, "session_count_30d", 1.0, 0.0, 0.5)
+    (damaged.directory / card.ONNX).write_bytes(b"no model")
+    with live(msgspec.structs.replace(settings, models=str(place))) as api:
+        for name, why in ((SELL.name, "sha256"), ("likely_to_buy", "expected a version directory")):
+            found = api.post(f"/v1/score/{name}", {"id": "x"})
+            assert (found.status, found.json["field"]) == (404, "model")
+            assert why in found.json["detail"]
+        assert api.ask("GET", "/v2/health/ready", headers={}).status == 503
+        assert api.ask("GET", "/v2/health/live", headers={}).status == 200
 
 
 def test_a_request_that_is_no_shortcut_is_answered_alike(api: Live, log: Log) -> None:
@@ -283,8 +297,9 @@ def test_a_shadow_scores_the_same_rows(lead: Live, log: Log) -> None:
     """Its answer is written down beside, made after ours has left."""
     library = Library.of(lead.settings)
     place = lead.settings.home / "onnx_models"
-    shadow = logistic(place, LEAD, "lead_activity:messages_in", 1.0, 2.0, 0.5, version="20260201000000")
-    library.register(LEAD.name, shadow.version, "SHADOW", "test", "to see")
+    library.register(LEAD.name, NEWER, "TRAINING", "test", "to see")
+    shadow = logistic(place, LEAD, "lead_activity:messages_in", 1.0, 2.0, 0.5, version=NEWER)
+    library.register(LEAD.name, NEWER, "SHADOW", "test", "to see")
     deadline = time.monotonic() + 5
     while True:
         found = lead.post("/v1/score/lead_score", {"features": {"messages_in": 6}}).json
@@ -292,7 +307,7 @@ def test_a_shadow_scores_the_same_rows(lead: Live, log: Log) -> None:
         if entry.head.shadow:
             break
         assert time.monotonic() < deadline
-    assert (found["version"], entry.head.shadow) == ("20260101000000", shadow.version)
+    assert (found["version"], entry.head.shadow) == (NEW, shadow.version)
     i = entry.words.ids.index(found["prediction_id"])
     assert entry.scores[0, i] == pytest.approx(1 / (1 + math.exp(-0.5 * (6 - 4))), abs=1e-6)
     assert entry.scores[3, i] == pytest.approx(1 / (1 + math.exp(-1.0 * (6 - 2))), abs=1e-6)
