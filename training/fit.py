@@ -16,6 +16,7 @@ from training.model import Candidate
 from training.people import Array
 
 BLOCK = 100_000  # rows scored at once
+MANY = 20_000  # rows from which a second thread pays: on few they wait for each other, on a busy machine for long
 
 
 class Fitted(msgspec.Struct, frozen=True):
@@ -62,7 +63,7 @@ def grow(candidate: Candidate, features: Array, label: Array, seed: int) -> Any:
         "subsample": candidate.rows,
         "tree_method": "hist",
         "seed": seed,
-        "nthread": 2,
+        "nthread": 2 if len(features) > MANY else 1,
     }
     matrix = xgboost.DMatrix(features, label=label)
     if candidate.forest:  # all trees in one round: each a step of Newton's from the base score, and their mean

@@ -46,7 +46,8 @@ class Tuned(msgspec.Struct, frozen=True):
 def tune(training: Training, rows: Examples, said: Callable[[int, int], None]) -> Tuned:
     """The candidate and settings with the best mean of `training.metric` over the folds; the same by seed.
 
-    Each candidate's own settings come first, then draws of its `search`. Seconds end it between two trials, so on a
+    Each candidate's own settings come first, then draws of its `search`, which must beat them by more than a standard
+    error over the folds: the best of many draws is in part the luckiest. Seconds end it between two trials, so on a
     slow machine fewer are tried. `said(done, of)` is called after each. Where time is too short for folds the first
     candidate is taken as it stands.
     """
@@ -63,8 +64,22 @@ def tune(training: Training, rows: Examples, said: Callable[[int, int], None]) -
     if not trials:
         return Tuned(Trial(training.candidates[0], ()), ())
     sign = 1 if METRICS[training.metric] else -1
-    best = max(trials, key=lambda trial: trial.mean * sign)
+    best = max(_sure(trials, sign), key=lambda trial: trial.mean * sign)
     return Tuned(best, tuple(trials), len(trials) < len(wanted), sign)
+
+
+def _sure(trials: list[Trial], sign: int) -> list[Trial]:
+    """Each candidate's own settings, and the draws that beat them by more than chance."""
+    own: dict[str, Trial] = {}
+    for trial in trials:
+        own.setdefault(trial.candidate.name, trial)
+    return [t for t in trials if t is own[t.candidate.name] or _beats(t, own[t.candidate.name], sign)]
+
+
+def _beats(one: Trial, other: Trial, sign: int) -> bool:
+    apart = (np.array(one.values) - np.array(other.values)) * sign
+    error = apart.std(ddof=1) / np.sqrt(len(apart)) if len(apart) > 1 else 0.0
+    return bool(apart.mean() > error)
 
 
 def _asked(training: Training) -> list[Candidate]:
