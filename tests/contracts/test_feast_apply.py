@@ -124,7 +124,7 @@ def test_features_check_tells_the_same(tmp_path: Path) -> None:
     """`telltale features check` ends with 1 and a line for each error."""
     (tmp_path / "domain.py").write_text("EVENTS, FEATURES, ENTITIES = (), (), ()\nVIEWS = ()\n")
     sound = check(Settings(home=tmp_path))
-    assert (sound.returncode, sound.stdout.split(":")[0]) == (0, "4 entities, 5 views, 57 features, 4 services")
+    assert (sound.returncode, sound.stdout.split(":")[0]) == (0, "4 entities, 10 views, 75 features, 9 services")
     (tmp_path / "domain.py").write_text("from feature_repo.domain import *\nFEATURES += FEATURES[:2]\n")
     broken = check(Settings(home=tmp_path, feature_repo=str(tmp_path)))
     assert (broken.returncode, len(broken.stdout.splitlines())) == (1, 2)
