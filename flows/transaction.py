@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Iterator
+from typing import NamedTuple
 
+import msgspec
 import numpy as np
 
 from feature_repo import keys
@@ -21,6 +24,26 @@ from flows.streams import append
 from flows.writer import FeatureBytes, hot_states, mset
 
 TOGETHER = 256  # people of one transaction: more at once fall out of the store's caches
+BLOCK = 4_096  # people whose commands are built at once, or those of a partition
+
+
+class Part(NamedTuple):
+    """Which rows are a partition's."""
+
+    partition: int
+    start: int
+    stop: int
+
+
+class Block(msgspec.Struct, frozen=True):
+    """People who are written: (n,), features and what of them changed (n, features); private fields of each."""
+
+    rows: Array
+    features: Array
+    changed: Array
+    new: Array
+    known: Array
+    beside: list[bytes]
 
 
 class Transactions:
@@ -94,27 +117,42 @@ class Transactions:
         return uid % self._store.partitions, draft.encode(0, history=muted, kind=Kind.ABSORB)
 
     def _people_of(self, evaluated: Evaluated, flushes: dict[int, Flush], scored: Scored) -> None:
-        """State and features of everybody who changed."""
-        rows, table = evaluated.rows, self._people.table
+        """State and features of everybody who changed, some partitions at a time: all at once take much memory."""
+        new, known, changed = self._news(evaluated)
+        for parts in _blocks(self._by_partition(evaluated.rows)):
+            first, last = parts[0].start, parts[-1].stop
+            these = slice(first, last)
+            block = Block(
+                evaluated.rows[these],
+                evaluated.features[these],
+                changed[these],
+                new[these],
+                known[these],
+                scored.fields[these],
+            )
+            here = [Part(part.partition, part.start - first, part.stop - first) for part in parts]
+            self._write_people(block, here, flushes)
+
+    def _write_people(self, block: Block, parts: list[Part], flushes: dict[int, Flush]) -> None:
+        rows, table = block.rows, self._people.table
         uids = table.index.keys[rows]
         hot = hot_states(self._layouts.head, uids, table.values[rows])
         cold = table.cold_changed[rows]
         table.cold_changed[rows] = False
         names = [self._people.names[row].partition(b"\0")[0] for row in rows.tolist()]
-        new, known, changed = self._news(evaluated)
-        built = self._feature_bytes.commands(names, table.now(rows), evaluated.features, changed, scored.fields)
-        for p, start, end in self._by_partition(rows):
-            flush = flushes[p]
-            for low in range(start, end, TOGETHER):
-                high = min(low + TOGETHER, end)
+        built = self._feature_bytes.commands(names, table.now(rows), block.features, block.changed, block.beside)
+        for part in parts:
+            flush = flushes[part.partition]
+            for low in range(part.start, part.stop, TOGETHER):
+                high = min(low + TOGETHER, part.stop)
                 into = Commands()
                 into.add_packed(mset(hot[low:high]))
                 self._cold(rows, uids, low + np.flatnonzero(cold[low:high]), into)
-                copied = low + np.flatnonzero(new[low:high])
+                copied = low + np.flatnonzero(block.new[low:high])
                 copies = [self._feature_bytes.copy(names[i]) for i in copied.tolist()]
                 into.add_packed(b"".join(copies), len(copies))
                 flush.copied += [self._feature_bytes.key(names[i]) for i in copied.tolist()]
-                flush.written.append(Written(into.count, rows[low:high], known[low:high], rows[copied]))
+                flush.written.append(Written(into.count, rows[low:high], block.known[low:high], rows[copied]))
                 into.add_packed(b"".join(built[low:high]), high - low)
                 flush.people.append(into)
 
@@ -141,8 +179,8 @@ class Transactions:
         people, position = self._people, {progress.partition: progress.position for progress in evaluated.progress}
         uids = people.table.index.keys[evaluated.rows]
         followed = self._served.followed(uids)
-        for p, start, end in self._by_partition(evaluated.rows[followed]):
-            at = followed[start:end]
+        for p, start, stop in self._by_partition(evaluated.rows[followed]):
+            at = followed[start:stop]
             rows = evaluated.rows[at]
             names = [people.names[row].partition(b"\0")[0] for row in rows.tolist()]
             told = ServedRows(
@@ -157,14 +195,14 @@ class Transactions:
             )
             commands[p].add_packed(self._served.command(p, told))
 
-    def _by_partition(self, rows: Array) -> list[tuple[int, int, int]]:
-        """(partition, start, end) of each partition's part of rows that are sorted by partition."""
+    def _by_partition(self, rows: Array) -> list[Part]:
+        """Each partition's part of rows that are sorted by partition."""
         if not len(rows):
             return []
         partition = self._people.partition[rows]
         cuts = (np.flatnonzero(partition[1:] != partition[:-1]) + 1).tolist()
-        starts, ends = [0, *cuts], [*cuts, len(rows)]
-        return list(zip(partition[starts].tolist(), starts, ends, strict=True))
+        starts, stops = [0, *cuts], [*cuts, len(rows)]
+        return list(map(Part, partition[starts].tolist(), starts, stops))
 
     def _slices(self, commands: dict[int, Commands]) -> None:
         """Each new person gets a minute of the day at which they are refreshed."""
@@ -174,3 +212,15 @@ class Transactions:
                 p = int(self._people.partition[row])
                 minute = int(uid) // self._store.partitions % 1440
                 commands[p].add("SADD", keys.slice_of(p, minute), int(uid.view(np.int64)))
+
+
+def _blocks(parts: list[Part]) -> Iterator[list[Part]]:
+    """Partitions next to each other, until they are enough people."""
+    block = list[Part]()
+    for part in parts:
+        block.append(part)
+        if part.stop - block[0].start >= BLOCK:
+            yield block
+            block = []
+    if block:
+        yield block
