@@ -172,7 +172,7 @@ def test_all_errors_are_said_at_once() -> None:
 
 def test_features_that_share_feasts_field_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     """Feast keeps 4 bytes of a feature's name and never looks for collisions."""
-    monkeypatch.setattr("feature_repo.vocabulary.field", lambda view, name: b"same")
+    monkeypatch.setattr("feature_repo.faults.field", lambda view, name: b"same")
     two = (feature("a", Count("viewed", days=7)), feature("b", Count("viewed", days=7)))
     with pytest.raises(VocabularyError, match="features user_features:a and user_features:b share"):
         Vocabulary(made(FEATURES=two))  # type: ignore[arg-type]  # a namespace does for a module
@@ -240,6 +240,12 @@ FAULTS: dict[str, dict[str, Any]] = {
     "service model: no feature rank": {"VIEWS": (view(),), "SERVICES": (service("rank"),)},
     "service model: lists user_features:views more than once": {"SERVICES": (service("views", "user_features:views"),)},
     "view request: so is named what a request gives, name it otherwise": {"VIEWS": (view("request"),)},
+    "input hour: its default is nan, expected a finite number": {
+        "INPUTS": (Input(name="hour", default=float("nan"), description="hour"),)
+    },
+    "view crm: rank: its default is inf, expected a finite number": {
+        "VIEWS": (view("crm", Field(name="rank", description="rank", default=float("inf"))),)
+    },
     "input hour is declared 2 times": {"INPUTS": (HOUR, HOUR)},
     "input the hour: expected a name of letters, digits and single _": {
         "INPUTS": (Input(name="the hour", default=9.0, description="hour"),)
@@ -279,7 +285,7 @@ def test_a_service_may_list_a_feature_of_another_view(name: str) -> None:
 
 def test_views_of_one_entity_may_not_share_feasts_field(monkeypatch: pytest.MonkeyPatch) -> None:
     """One hash holds them all; of another entity there is another hash."""
-    monkeypatch.setattr("feature_repo.vocabulary.field", lambda view, name: name[:1].encode())
+    monkeypatch.setattr("feature_repo.faults.field", lambda view, name: name[:1].encode())
     views = (view("crm", Field(name="value", description="value")), view("erp", entity="lead"))
     with pytest.raises(VocabularyError, match="features user_features:views and crm:value share Feast's 4-byte field"):
         Vocabulary(made(ENTITIES=(USER, LEAD), VIEWS=views))  # type: ignore[arg-type]  # a namespace does for a module
