@@ -52,7 +52,11 @@ class Proofs:
         mark = self._place / _key(files.seal)
         if mark.exists():
             return
-        self._place.mkdir(parents=True, exist_ok=True)
+        try:
+            self._place.mkdir(parents=True, exist_ok=True)
+        except OSError:  # a home that we may not write to: each process tries for itself
+            self._try(files)
+            return
         with locked(self._place / "lock", START_S + SECONDS):  # several processes meet a new version at once
             if not mark.exists():
                 self._try(files)

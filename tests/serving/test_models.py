@@ -6,24 +6,28 @@ import shutil
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
-from typing import Any
+from datetime import UTC, datetime
+from typing import Any, cast
 
 import pytest
 
+from feature_repo import keys
 from feature_repo.services import SERVICES
 from feature_repo.settings import Settings
+from flows.alert import decode
 from flows.embedded import Embedded
 from flows.store import connect
 from onnx_models import card
 from onnx_models.library import Library
 from serving.command import main as telltale
 from tests.flows.made_models import logistic
-from tests.live import Live, environment, live
+from tests.live import Live, environment, live, worker
 from tests.logged import Log
 from tests.serving.test_users import written
 
 SERVICE = next(service for service in SERVICES if service.alert)
 NAME = SERVICE.name
+CHECKS = 6  # of a home's value, which make every version fire
 A, B, C, D = (f"2026010{day}000000" for day in (1, 2, 3, 4))
 
 
@@ -34,7 +38,7 @@ def ground(valkey: Embedded, tmp_path_factory: pytest.TempPathFactory) -> Iterat
     redis_url, shipped = f"unix://{valkey.where.socket}", home / "shipped"
     for i, version in enumerate((A, B, C, D)):
         directory = shipped if version == A else home / "onnx_models"
-        logistic(directory, SERVICE, SERVICE.features[0], i + 1.0, 2.0, 0.9, version=version)
+        logistic(directory, SERVICE, "value_check_count_30d", i + 1.0, CHECKS - 2.0, 0.8, version=version)
     settings = Settings(home=home, redis_url=redis_url, partitions=4, clock="log", models=str(shipped))
     with closing(connect(settings)) as client:
         client.flushall()
@@ -108,6 +112,35 @@ def within_a_second(what: Callable[[], bool]) -> None:
         time.sleep(0.02)
 
 
+def test_the_engine_follows(api: Live, ground: tuple[Live, Settings, Log], library: Library) -> None:
+    """Who is alerted on a second after a promotion was scored by the version promoted."""
+    settings, log = ground[1], ground[2]
+    with worker(settings, "flows.alerting"):
+        assert alerted(api, log, "before") == D
+        library.promote(NAME, B, "ann", "try")
+        time.sleep(1.0)
+        assert alerted(api, log, "after") == B
+
+
+def alerted(api: Live, log: Log, user: str) -> str:
+    """The version by which somebody new is alerted on, who looks up what a home is worth."""
+    at = (time.time_ns() // 1_000_000) - 60_000
+    calls = [
+        {"type": "track", "userId": user, "event": "Property Value Checked", "messageId": f"{user}{i}"}
+        | {"timestamp": datetime.fromtimestamp((at + i) / 1000, UTC).isoformat()}
+        for i in range(CHECKS)
+    ]
+    assert api.post("/v1/batch", {"batch": calls}).json["rejected"] == []
+    deadline = time.monotonic() + 20
+    while True:
+        found = [decode(fields[b"a"]) for _, fields in cast(list[Any], log.client.xrange(keys.ALERTS))]
+        versions = [alert.model_version for alert in found if alert.user == user]
+        if versions:
+            return versions[0]
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
 def test_the_command_tells_and_verifies(
     api: Live, ground: tuple[Live, Settings, Log], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -117,7 +150,7 @@ def test_the_command_tells_and_verifies(
     assert telltale(["models", "list"]) == 0
     assert f"{NAME:24}{D}  DEPLOYED   trained here" in capsys.readouterr().out
     assert telltale(["models", "show", NAME, B]) == 0
-    assert f"opens {SERVICE.alert} from a score of 0.900 on" in capsys.readouterr().out
+    assert f"opens {SERVICE.alert} from a score of 0.800 on" in capsys.readouterr().out
     assert telltale(["models", "verify", NAME]) == 0
     graph = Library.of(ground[1]).place(NAME, C) / card.ONNX
     kept = graph.read_bytes()
@@ -189,7 +222,7 @@ def test_what_a_gate_stopped_is_told(api: Live, library: Library) -> None:
 def test_what_versions_say_of_themselves(api: Live) -> None:
     """Info, importance and performance, of the deployed version or another."""
     info = api.ask("GET", f"/v1/models/{NAME}").json
-    assert (info["version"], info["state"], info["threshold"]) == (D, "DEPLOYED", 0.9)
+    assert (info["version"], info["state"], info["threshold"]) == (D, "DEPLOYED", 0.8)
     assert [one["name"] for one in info["inputs"]] == list(SERVICE.features)
     assert api.ask("GET", f"/v1/models/{NAME}?version={A}").json["version"] == A
     assert api.ask("GET", f"/v1/models/{NAME}/importance").json["importance"] == []
