@@ -134,7 +134,8 @@ def test_the_card_is_complete(case: Case) -> None:
     for gate in case.made.metadata.gates:
         assert f"| {gate.name} |" in text
     for recommendation in case.training.recommendations:
-        assert f"| {recommendation.action} |" in text
+        assert f"{recommendation.action} | {recommendation.probability:g} |" in text
+        assert f"| {recommendation.level}" in text
     assert " nan" not in text
 
 
