@@ -30,7 +30,7 @@ def log(of: Published) -> None:
             mlflow.log_metrics(_metrics(of))
             mlflow.set_tags({"state": of.state, "why": of.why, "simulated": of.metadata.simulated})
             mlflow.log_artifacts(str(of.place), of.metadata.version)
-    except (mlflow.exceptions.MlflowException, OSError) as error:
+    except (mlflow.exceptions.MlflowException, OSError, ImportError) as error:
         print(f"{URI}={os.environ[URI]}: the run is not logged there: {error}", file=sys.stderr)
 
 
