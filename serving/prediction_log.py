@@ -64,9 +64,10 @@ class PredictionLog:
 
     async def run(self) -> None:
         """Until `stop`; what waits then is written, once."""
-        while not self._stopping.is_set():
+        ended = False
+        while not ended:
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._stopping.wait(), EVERY_S)
+                ended = await asyncio.wait_for(self._stopping.wait(), EVERY_S)
             try:
                 await self.flush()
             except StoreError as error:  # it waits, and is counted once there is no more room
@@ -85,7 +86,11 @@ class PredictionLog:
         dropped, self._dropped = self._dropped, 0
         if held > MOST_BYTES:  # no lake comes for them
             taken, rows, dropped = [], 0, dropped + rows
-        entries = await asyncio.to_thread(_entries, taken)
+        try:
+            entries = await asyncio.to_thread(_entries, taken)
+        except Exception:  # nothing that is wrong with some of them may end the log
+            log.exception("%d predictions cannot be written down", rows)
+            entries, rows, dropped = [], 0, dropped + rows
         counts = {"logged": rows, "dropped": dropped}
         commands = [pack("XADD", keys.PREDICTIONS, "*", *fields) for fields in entries]
         commands += [pack("HINCRBY", keys.PREDICTION_COUNTS, name, n) for name, n in counts.items() if n]
