@@ -124,14 +124,20 @@ class Library:
     # -- to score with
 
     def load(
-        self, name: str, version: str, inputs: tuple[str, ...] | None = None, refused: tuple[str, ...] = ()
+        self,
+        name: str,
+        version: str,
+        inputs: tuple[str, ...] | None = None,
+        refused: tuple[str, ...] = (),
+        *,
+        wait: bool = True,
     ) -> Model:
         """One version, verified. `inputs`: what it must take, by default what its service states.
 
-        Raises NoVersion, Damaged, Hostile, OtherInputs, OtherAnswers.
+        Raises NoVersion, Damaged, Hostile, OtherInputs, OtherAnswers; Untried where it would have to `wait`.
         """
         files = self.files(name, version)
-        self.proofs.prove(files)
+        self.proofs.prove(files, wait=wait)
         return registry.verified(files, inputs or self.inputs.get(files.metadata.service, ()), refused)
 
     def deployed(self, name: str, inputs: tuple[str, ...] | None = None) -> Model:

@@ -5,10 +5,12 @@ What was proved once is remembered on disk by its seal, so that each process of 
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import subprocess
 import sys
+import threading
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -38,20 +40,47 @@ class Hostile(ModelError):
     """A model that must not be loaded: not what we export, or the process that tried it died."""
 
 
+class Untried(ModelError):
+    """A process tries the model at this moment: ask again."""
+
+
 class Proofs:
     """`place`: where what was proved is remembered. A refusal is remembered until `forget`."""
 
     def __init__(self, place: Path) -> None:
         self._place = place
         self._refused: dict[str, str] = {}
+        self._trying = set[str]()
 
-    def prove(self, files: Files) -> None:
-        """Returns if these very files may be loaded; those that ship are as trustworthy as we. Raises Hostile."""
-        if files.place.is_relative_to(HERE):
-            return
+    def prove(self, files: Files, *, wait: bool = True) -> None:
+        """Returns if these very files may be loaded; those that ship are as trustworthy as we.
+
+        Raises Hostile; Untried where it would have to `wait`, which takes seconds.
+        """
         mark = self._place / _key(files.seal)
-        if mark.exists():
+        if files.place.is_relative_to(HERE) or mark.exists():
             return
+        if wait:
+            self._prove(files, mark)
+        elif files.seal in self._refused:
+            raise Hostile(self._refused[files.seal])
+        else:
+            self._begin(files, mark)
+            raise Untried(f"{files.place}: it is being tried")
+
+    def _begin(self, files: Files, mark: Path) -> None:
+        def beside() -> None:
+            try:
+                with contextlib.suppress(ModelError):  # whoever asks again is told
+                    self._prove(files, mark)
+            finally:
+                self._trying.discard(files.seal)
+
+        if files.seal not in self._trying:
+            self._trying.add(files.seal)
+            threading.Thread(target=beside, name="proof", daemon=True).start()
+
+    def _prove(self, files: Files, mark: Path) -> None:
         try:
             self._place.mkdir(parents=True, exist_ok=True)
         except OSError:  # a home that we may not write to: each process tries for itself

@@ -10,6 +10,7 @@ from typing import TypeVar
 
 from feature_repo.declare import Service
 from onnx_models.library import Library, Mark
+from onnx_models.proof import Untried
 from onnx_models.registry import ModelError
 from onnx_models.session import Model
 
@@ -59,62 +60,63 @@ class Watch:
     def _run(self) -> None:
         while not self._stopping.wait(self.every):
             try:
-                self.look()
+                self.look(wait=False)
             except Exception:  # whatever it is, the models that are there go on scoring
                 log.exception("looking for models")
 
-    def look(self, *, again: bool = False) -> None:
-        """Takes what changed since the last look. `again`: everything, also what was refused."""
+    def look(self, *, again: bool = False, wait: bool = True) -> None:
+        """Takes what changed since the last look. `again`: everything. `wait`: for what has to be tried first, too."""
         with self._looking:
-            if again:
-                self.library.proofs.forget()
             for name in self._inputs:
                 mark = self.library.mark(name)
                 if again or mark != self._marks.get(name) or time.monotonic() > self._again.get(name, float("inf")):
-                    self._take(name)
+                    self._take(name, wait=wait)
                     self._marks[name] = mark
 
-    def _take(self, name: str) -> None:
-        wrong: list[str] = []
-        model, shadow = self._deployed(name, wrong), self._shadow(name, wrong)
+    def _take(self, name: str, *, wait: bool) -> None:
+        wrong: list[ModelError] = []
+        model, shadow = self._deployed(name, wrong, wait=wait), self._shadow(name, wrong, wait=wait)
         self.models = _with(self.models, name, model)
         self.shadows = _with(self.shadows, name, shadow)
-        why = "; ".join(wrong)
+        why = "; ".join(map(str, wrong))
         if why and why != self.refused.get(name) and (model or self.library.versions(name)):
             log.warning("%s", why)
         self.refused = _with(self.refused, name, why or None)
-        self._again[name] = time.monotonic() + AGAIN_S if wrong else float("inf")
+        patience = 0.0 if any(isinstance(error, Untried) for error in wrong) else AGAIN_S
+        self._again[name] = time.monotonic() + patience if wrong else float("inf")
 
-    def _deployed(self, name: str, wrong: list[str]) -> Model | None:
+    def _deployed(self, name: str, wrong: list[ModelError], *, wait: bool) -> Model | None:
         """The deployed version; where it cannot be trusted the one that scores now, or one before it."""
         held = self.models.get(name)
         try:
             candidates = self.library.candidates(name)
         except ModelError as error:
-            wrong.append(str(error))
+            wrong.append(error)
             return held
         for version in candidates[: 1 if held else None]:
             try:
-                return self._loaded(name, version, held, tuple(wrong))
+                return self._loaded(name, version, held, tuple(map(str, wrong)), wait=wait)
             except ModelError as error:
-                wrong.append(str(error))
+                wrong.append(error)
         if not candidates:
-            wrong.append(str(self.library.absent(name)))
+            wrong.append(self.library.absent(name))
         return held
 
-    def _shadow(self, name: str, wrong: list[str]) -> Model | None:
+    def _shadow(self, name: str, wrong: list[ModelError], *, wait: bool) -> Model | None:
         held = self.shadows.get(name)
         try:
             version = self.library.book(name).shadow
-            return self._loaded(name, version, held) if version else None
+            return self._loaded(name, version, held, wait=wait) if version else None
         except ModelError as error:
-            wrong.append(str(error))
+            wrong.append(error)
             return None
 
-    def _loaded(self, name: str, version: str, held: Model | None, refused: tuple[str, ...] = ()) -> Model:
+    def _loaded(
+        self, name: str, version: str, held: Model | None, refused: tuple[str, ...] = (), *, wait: bool
+    ) -> Model:
         if held is not None and held.directory == self.library.place(name, version):
             return held
-        model = self.library.load(name, version, self._inputs[name], refused)
+        model = self.library.load(name, version, self._inputs[name], refused, wait=wait)
         self._prepare(model)
         log.info("%s %s is loaded", name, version)
         return model

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 from typing import Any
 
@@ -10,6 +11,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from onnx_models import registry
 from onnx_models.library import Library
 from onnx_models.registry import ModelError, NoModel, NoVersion
 from onnx_models.watch import Watch
@@ -93,17 +95,25 @@ async def roll_back(request: Request) -> Response:
 
 
 async def reload(request: Request) -> Response:
-    """Looks again, also at what was refused."""
-    return await _changed(request, lambda library, name: library.place(name, library.current(name) or ""), again=True)
+    """Tries what is deployed again, also if it was refused."""
+    return await _changed(request, _tried_again)
 
 
-async def _changed(request: Request, change: Callable[[Library, str], Any], *, again: bool = False) -> Response:
+def _tried_again(library: Library, name: str) -> None:
+    """Raises NoModel, NoVersion, Damaged where the registry is."""
+    place = library.place(name, library.current(name) or "")
+    library.proofs.forget()
+    with contextlib.suppress(ModelError):  # the watch tells what is wrong with it
+        library.proofs.prove(registry.read(place))
+
+
+async def _changed(request: Request, change: Callable[[Library, str], Any]) -> Response:
     """What stands after the change, which this process scores with by then."""
     watch, name = _watch(request), request.path_params["name"]
 
     def changed() -> ModelVersions:
-        change(watch.library, name)
-        watch.look(again=again)
+        change(watch.library, name)  # which waits for a proof, so that the look, which others wait for, need not
+        watch.look(again=True, wait=False)
         return model_messages.registry(watch.library, name)
 
     return json_response(await run_in_threadpool(changed))

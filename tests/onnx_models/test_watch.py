@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import shutil
+import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
 
 from onnx_models import book as books
-from onnx_models import card
+from onnx_models import card, proof
 from onnx_models.library import Library
 from onnx_models.watch import Watch
 from tests.flows.made_models import logistic
@@ -112,6 +113,43 @@ def test_a_shadow_scores_beside(watch: Watch) -> None:
     watch.library.promote(NAME, D, "ann", "better")
     watch.look()
     assert (watch.shadows, watch.models[NAME].version) == ({}, D)
+
+
+def test_nobody_waits_while_a_version_is_tried(library: Library, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A version that appears is tried beside: meanwhile another one may be promoted, and is seen within a second."""
+    going, asked = threading.Event(), threading.Event()
+    watch = Watch(library, [SERVICE])
+    kept = proof.probed
+    for version in (B, C):
+        library.load(NAME, version)
+
+    def slowly(places: Sequence[Path]) -> list[proof.Verdict]:
+        asked.set()
+        going.wait(10)
+        return kept(places)
+
+    monkeypatch.setattr(proof, "probed", slowly)
+    watch.start()
+    logistic(library.places[0], SERVICE, SERVICE.features[0], 9.0, 2.0, 0.9, version="20260105000000")
+    assert asked.wait(5)
+    within_a_second(lambda: "being tried" in watch.refused.get(NAME, ""))
+    library.promote(NAME, B, "ann", "meanwhile")
+    within_a_second(lambda: watch.models[NAME].version == B)
+    library.promote(NAME, C, "ann", "meanwhile")
+    going.set()
+    within_a_second(lambda: watch.models[NAME].version == C)
+    watch.stop()
+
+
+def test_a_version_that_appears_scores_once_it_was_tried(watch: Watch) -> None:
+    """Without a promotion, where nothing was promoted before: the newest, some seconds later."""
+    new = "20260105000000"
+    logistic(watch.library.places[0], SERVICE, SERVICE.features[0], 8.0, 2.0, 0.9, version=new)
+    deadline = time.monotonic() + 20
+    while watch.models[NAME].version != new:
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    assert watch.refused == {}
 
 
 def test_a_model_that_is_not_there(tmp_path: Path) -> None:
