@@ -13,6 +13,7 @@ from starlette.routing import Route
 
 from feature_repo.declare import Array
 from flows.predictions import Words
+from onnx_models.confidence import confidence
 from onnx_models.session import INPUT, Model
 from serving import api
 from serving.body import headers_of, read_body
@@ -120,7 +121,7 @@ def _written(request: Request, model: Model, rows: Array, scores: Array, now: in
     scoring, organisation, n = _scoring(request), api.organisation(request), len(rows)
     base = scoring.parts.ids.issue(organisation.encode(), model.name, now, n)
     words = Words([f"{base}.{i}" for i in range(n)], [organisation] * n, [None] * n)
-    sure = np.maximum(scores[0], 1 - scores[0])
+    sure = confidence(scores[0], np.ones(n, np.float32))
     known = np.zeros(rows.shape, bool)
     shadow = scoring.scorers[model.name].shadow(model)
     entity = model.metadata.entity

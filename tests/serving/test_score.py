@@ -21,6 +21,7 @@ from feature_repo.settings import Settings
 from feature_repo.vocabulary import Vocabulary
 from flows.predictions import Predictions, decode
 from onnx_models import card, registry
+from onnx_models.confidence import confidence
 from onnx_models.library import Library
 from serving.score_messages import MOST
 from tests.flows.made_models import logistic
@@ -58,6 +59,10 @@ def answer(values: Mapping[str, float]) -> tuple[float, float]:
     return float(raw[0]), float(probability[0])
 
 
+def sure(probability: float, known_share: float) -> float:
+    return float(confidence(np.array([probability]), np.array([known_share]))[0])
+
+
 def test_somebody_known_is_scored_as_the_model_does(api: Live, log: Log) -> None:
     """On the features that are stored; nothing is defaulted, so the confidence is that of the probability."""
     known(log, "known")
@@ -65,7 +70,7 @@ def test_somebody_known_is_scored_as_the_model_does(api: Live, log: Log) -> None
     raw, probability = answer(VALUES)
     assert (found["raw"], found["probability"]) == (raw, probability)
     assert found["score"] == round(100 * probability, 2)
-    assert found["confidence"] == pytest.approx(max(probability, 1 - probability))
+    assert found["confidence"] == pytest.approx(sure(probability, 1.0))
     assert (found["id"], found["model"], found["version"]) == ("known", SELL.name, registry.newest(SELL.name).version)
     assert found["defaulted"] == []
     assert found["features_at"]["view"] == VOCABULARY.view
@@ -78,7 +83,7 @@ def test_defaults_stand_for_what_is_not_known_and_are_named(api: Live) -> None:
     found = api.post(PATH, {"id": "nobody at all"}).json
     assert (found["raw"], found["probability"]) == answer(DEFAULTS)
     assert found["defaulted"] == list(SELL.features)
-    assert (found["confidence"], found["features_at"]) == (0, None)
+    assert (found["confidence"], found["features_at"]) == (0.5, None)
 
 
 def test_what_is_given_wins(api: Live, log: Log) -> None:
@@ -91,8 +96,11 @@ def test_what_is_given_wins(api: Live, log: Log) -> None:
     alone = api.post(PATH, {"features": given}).json
     assert alone["probability"] == answer(DEFAULTS | {"session_count_30d": 50.0, "active_days_30d": 12.5})[1]
     assert set(alone["defaulted"]) == {*SELL.features} - {"session_count_30d", "active_days_30d"}
-    share = 2 / len(SELL.features)  # no importance is known of this version: all inputs count alike
-    assert alone["confidence"] == pytest.approx(max(alone["probability"], 1 - alone["probability"]) * share)
+    importance = registry.newest("likely_to_sell").metadata.importance or dict.fromkeys(
+        SELL.features, 1 / len(SELL.features)
+    )
+    share = importance["session_count_30d"] + importance["active_days_30d"]
+    assert alone["confidence"] == pytest.approx(0.5 + abs(alone["probability"] - 0.5) * share)
 
 
 def test_what_is_too_old_is_not_known(api: Live, log: Log) -> None:
