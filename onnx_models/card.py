@@ -1,4 +1,4 @@
-"""What is known of a model version, for machines: metadata.json. CARD.md says it to a reader (training/card_text.py)."""
+"""What is known of a model version, for machines: metadata.json. CARD.md tells a reader (training/card_text.py)."""
 
 from __future__ import annotations
 

@@ -13,11 +13,12 @@ Array = np.ndarray[Any, Any]
 
 
 def confidence(probability: Array, known: Array) -> Array:
-    """max(p, 1 - p) x known, (n,) each: how likely the likelier answer is, by what was known.
+    """0.5 + (max(p, 1 - p) - 0.5) x known, (n,) each: how likely the likelier answer is, half where nothing is known.
 
-    `probability`: calibrated, 0-1. `known`: of `known_share`, 0-1. NaN where the probability is.
+    `probability`: calibrated, 0-1. `known`: of `known_share`, 0-1. NaN where the probability is. It is not
+    max(p, 1 - p) x known, which goes below a coin's toss where little is known, though most such answers are right.
     """
-    return np.maximum(probability, 1.0 - probability) * known
+    return 0.5 + (np.maximum(probability, 1.0 - probability) - 0.5) * known
 
 
 def known_share(importance: Mapping[str, float], inputs: Sequence[str], defaulted: Array) -> Array:

@@ -70,7 +70,8 @@ class Prediction(msgspec.Struct, kw_only=True, omit_defaults=True):
     probability: Annotated[float, Meta(description="Calibrated, 0-1")]
     raw: Annotated[float, Meta(description="Before calibration, 0-1")]
     confidence: Annotated[
-        float, Meta(description="max(p, 1 - p) x the share of the model's importance on inputs that were known")
+        float,
+        Meta(description="max(p, 1 - p), drawn towards 0.5 by the share of the model's importance on inputs not known"),
     ]
     recommendation: Annotated[Recommended | None, Meta(description="null: the model states none")]
     defaulted: Annotated[list[str], Meta(description="Inputs that were neither known nor given: their defaults stood")]

@@ -108,7 +108,8 @@ def _trust(m: Metadata) -> list[str]:
     return [
         "## When to trust it",
         "",
-        "Confidence is max(p, 1 - p) x the share of the importance on inputs which were known. On rows kept aside:",
+        "Confidence is how likely the likelier answer is, max(p, 1 - p), drawn towards 0.5 by the share of the",
+        "importance on inputs which were not known. On rows kept aside:",
         "",
         "| confidence | rows | the likelier answer was right | Brier |",
         "|---|---|---|---|",

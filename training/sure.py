@@ -14,7 +14,7 @@ from training.fit import Fitted
 from training.judge import Metrics, Ranked
 from training.people import Array
 
-EDGES = (0.0, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99)
+EDGES = (0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99)
 LEAST = 50  # rows of a band: what is fewer joins the next
 TRIED = 20_000  # rows from which inputs are taken away
 KNOWN = (1.0, 0.75, 0.5, 0.25)
