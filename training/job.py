@@ -187,9 +187,9 @@ def _tried(training: Training, tuned: Tuned) -> str:
     if not tuned.trials:
         return "nothing: the rows are too few, or of too short a time, for folds"
     best = ", ".join(f"{name} {trial.mean:.4f}" for name, trial in tuned.of_each.items())
-    ended = f" of {training.search.trials}, then the time was over" if tuned.hurried else ""
+    ended = f", then the time was over, before all {training.search.trials}" if tuned.hurried else ""
     folds = f"{len(tuned.best.values)} folds in time order"
-    return f"{len(tuned.trials)} settings{ended} on {folds}; best {training.metric}: {best}"
+    return f"{len(tuned.trials)} settings on {folds}{ended}; best {training.metric}: {best}"
 
 
 def _rows(of: Examples, entity: str) -> str:

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
+from PIL import Image
 from sklearn.metrics import roc_curve
 
 from training.people import Array
 
 SIZE, DPI = (5.2, 4.0), 90
+COLORS = 96  # of a picture: a third of the bytes, and none is missed
 SHOWN = 15  # inputs, at most
 POINTS = 200  # of a curve
 BINS = 10  # of as many rows each, in the calibration
@@ -25,7 +28,9 @@ def draw(place: Path, label: Array, scores: Mapping[str, Array], importance: Map
     ours = next(iter(scores.values()))
     figures = (roc(label, scores), calibration(label, ours), inputs(importance), distribution(label, ours, cut))
     for name, figure in zip(FILES, figures, strict=True):
-        figure.savefig(place / name, dpi=DPI, metadata={"Software": None})
+        drawn = BytesIO()
+        figure.savefig(drawn, dpi=DPI, metadata={"Software": None})
+        Image.open(drawn).convert("RGB").quantize(COLORS).save(place / name, optimize=True)
 
 
 def roc(label: Array, scores: Mapping[str, Array]) -> Figure:
@@ -45,17 +50,15 @@ def roc(label: Array, scores: Mapping[str, Array]) -> Figure:
 
 
 def calibration(label: Array, score: Array) -> Figure:
-    """Of ten groups of as many rows, the score said against the share that came, with 95 % of a binomial."""
+    """Of ten groups of as many rows, the score said against the share that came."""
     figure, axes = _figure(
         "Calibration: what was said, and what came", "mean score of a tenth of the rows", "share with the outcome"
     )
     parts = [part for part in np.array_split(np.argsort(score, kind="stable"), BINS) if len(part)]
     said, came = (np.array([of[part].mean() for part in parts]) for of in (score, label))
-    number = np.array([len(part) for part in parts])
-    error = 1.96 * np.sqrt(came * (1 - came) / number)
-    top = min(max(float(said.max()), float((came + error).max()), 0.01) * 1.08, 1.0)
+    top = min(max(float(said.max()), float(came.max()), 0.01) * 1.08, 1.0)
     axes.plot((0, top), (0, top), color=_PALE, linewidth=1, label="exactly right")
-    axes.errorbar(said, came, yerr=error, color=_OURS, fmt="o-", markersize=4, linewidth=1.4, capsize=2, label="ours")
+    axes.plot(said, came, "o-", color=_OURS, markersize=4, linewidth=1.4, label="ours")
     axes.set(xlim=(0, top), ylim=(0, top))
     axes.legend(loc="upper left", frameon=False, fontsize=8)
     return figure
