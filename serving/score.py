@@ -195,18 +195,26 @@ class Scorer:
 
     def _values(self, jobs: list[Job], entities: list[str | None], now_us: int) -> tuple[Array, list[Used | None]]:
         """Of all instances float64 (n, inputs), NaN = not known; and of each the oldest view used."""
-        values = np.full((len(entities), len(self._inputs.names)), np.nan)
-        oldest: list[Used | None] = [None] * len(entities)
-        if rows := [row for job in jobs for row in job.rows]:
+        rows = [row for job in jobs for row in job.rows]
+        if len(rows) == len(entities) and self._inputs.whole:
             found = self._inputs.read(rows, now_us)
-            at = np.array([n for n, id_ in enumerate(entities) if id_ is not None])
-            values[np.ix_(at, self._inputs.at)] = found.values
-            for n, used in zip(at.tolist(), found.oldest, strict=True):
-                oldest[n] = used
+            values, oldest = found.values, found.oldest
+        else:
+            values = np.full((len(entities), len(self._inputs.names)), np.nan)
+            oldest = [None] * len(entities)
+            self._look_up(rows, [n for n, id_ in enumerate(entities) if id_ is not None], now_us, (values, oldest))
         for n, pairs in enumerate(pairs for job in jobs for pairs in job.asked.given):
             for column, value in pairs:
                 values[n, column] = value
         return values, oldest
+
+    def _look_up(self, rows: list[Row], at: list[int], now_us: int, into: tuple[Array, list[Used | None]]) -> None:
+        """Of those instances (`at`) that have an id what the store replied."""
+        if rows:
+            found = self._inputs.read(rows, now_us)
+            into[0][np.ix_(np.array(at), self._inputs.at)] = found.values
+            for n, used in zip(at, found.oldest, strict=True):
+                into[1][n] = used
 
     def _standing(self, model: Model) -> Array:
         """What stands for what is not known."""

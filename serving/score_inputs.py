@@ -39,6 +39,7 @@ class Inputs:
         found = {i: vocabulary.resolve(name) for i, name in enumerate(self.names)}
         mine = {i: pair for i, pair in found.items() if pair and pair[0].entity == self.entity.name}
         self.at = np.array(list(mine), np.int64)  # which inputs are stored
+        self.whole = len(mine) == len(self.names)  # all of them
         self.group: Group | None = None
         if mine:
             asked = [f"{view.name}:{field.name}" for view, field in mine.values()]
@@ -111,7 +112,7 @@ def _as_double(value: bytes | None) -> bytes:
 
 def _numbers(joined: bytes, rows: int) -> Array:
     cells = np.frombuffer(joined, _CELL)
-    return np.ascontiguousarray(cells["value"]).reshape(rows, -1)
+    return np.array(cells["value"]).reshape(rows, -1)
 
 
 def _entity(service: Service, vocabulary: Vocabulary) -> Entity:
