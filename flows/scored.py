@@ -73,10 +73,12 @@ class LastScores:
         if evaluated.models is not self._models:
             self._register(evaluated.models)
         found = np.where(asked)[0]
-        packed = [self._packed(i, now[found], values[found]) for i in range(len(self.names))]
+        packed = self._packed(now[found], values[found])
+        if len(found) == n:
+            return Scored(self._set, values, packed)
         fields = [b""] * n
-        for k, at in enumerate(found.tolist()):
-            fields[at] = b"".join([each[k] for each in packed])
+        for at, field in zip(found.tolist(), packed, strict=True):
+            fields[at] = field
         return Scored(self._set, values, fields)
 
     def _register(self, models: dict[str, Model]) -> None:
@@ -86,19 +88,25 @@ class LastScores:
         self._client.hset(keys.SCORE_SETS, str(self._set), told)
         self._models = models
 
-    def _packed(self, field: int, now: Array, values: Array) -> list[memoryview]:
-        """Name and value of one field as they stand in each person's HSET."""
-        pairs = values[:, field * SIX : (field + 1) * SIX].reshape(len(now), -1).astype(_PAIR)
-        size = _HEAD.size + pairs.shape[1] * _PAIR.itemsize
-        before = b"$%d\r\n%b\r\n$%d\r\n%b" % (
-            len(self.names[field]), self.names[field], size, self._set.to_bytes(4, "little")
-        )  # fmt: skip
-        kind = np.dtype([("b", f"V{len(before)}"), ("now", "<i8"), ("pairs", _PAIR, pairs.shape[1]), ("end", "V2")])
+    def _packed(self, now: Array, values: Array) -> list[bytes]:
+        """Names and values of the fields as they stand in each person's HSET."""
+        columns = [column for i in range(len(self.names)) for column in self._columns(i, now, values)]
+        kind = np.dtype([(f"{i}", column.dtype, column.shape[1:]) for i, column in enumerate(columns)])
         rows = np.empty(len(now), kind)
-        rows["b"], rows["now"], rows["pairs"], rows["end"] = np.void(before), now, pairs, np.void(b"\r\n")
-        data = memoryview(rows.tobytes())
-        width = kind.itemsize
-        return [data[start : start + width] for start in range(0, len(data), width)]
+        for i, column in enumerate(columns):
+            rows[f"{i}"] = column
+        return rows.view(f"V{kind.itemsize}").tolist()
+
+    def _columns(self, field: int, now: Array, values: Array) -> list[Array]:
+        """The parts of one field, (n, ...) or one for all."""
+        pairs = values[:, field * SIX : (field + 1) * SIX].reshape(len(now), -1).astype(_PAIR)
+        name, size = self.names[field], _HEAD.size + pairs.shape[1] * _PAIR.itemsize
+        before = b"$%d\r\n%b\r\n$%d\r\n%b" % (len(name), name, size, self._set.to_bytes(4, "little"))
+        return [_same(before), now.astype("<i8"), pairs, _same(b"\r\n")]
+
+
+def _same(data: bytes) -> Array:
+    return np.frombuffer(data, f"V{len(data)}")
 
 
 def names(models: int) -> list[bytes]:
