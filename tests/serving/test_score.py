@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import base64
 import gzip
+import json
 import math
 import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import hypothesis
 import msgspec
 import numpy as np
 import pytest
 import redis
+from hypothesis import HealthCheck, given
+from hypothesis import strategies as st
 
 from feature_repo import keys
 from feature_repo.layout import double, entity_key, field, integer, timestamp, timestamp_field
@@ -319,3 +323,45 @@ def test_a_shadow_scores_the_same_rows(lead: Live, log: Log) -> None:
     i = entry.words.ids.index(found["prediction_id"])
     assert entry.scores[0, i] == pytest.approx(1 / (1 + math.exp(-0.5 * (6 - 4))), abs=1e-6)
     assert entry.scores[3, i] == pytest.approx(1 / (1 + math.exp(-1.0 * (6 - 2))), abs=1e-6)
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8) | st.sampled_from(["id", "features"]),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(st.sampled_from(["id", "features", "instances", "explain", "session_count_30d", "x"]), inner)
+    ),
+    max_leaves=8,
+)
+TENSORS = st.fixed_dictionaries(
+    {},
+    optional={
+        "inputs": st.lists(
+            st.fixed_dictionaries(
+                {},
+                optional={
+                    "name": st.just("features") | JSON,
+                    "shape": st.just([1, 45]) | st.lists(st.integers()) | JSON,
+                    "datatype": st.sampled_from(["FP32", "FP64", "BYTES"]) | JSON,
+                    "data": st.lists(st.floats(), min_size=45, max_size=45) | JSON,
+                    "parameters": st.dictionaries(st.sampled_from(["binary_data_size", "x"]), JSON) | JSON,
+                },
+            ),
+            max_size=2,
+        )
+        | JSON,
+        "outputs": JSON,
+        "id": JSON,
+        "parameters": JSON,
+    },
+)
+
+
+@hypothesis.settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(asked=JSON, tensors=TENSORS)
+def test_whatever_is_asked_is_answered_or_refused(api: Live, asked: Any, tensors: Any) -> None:
+    """No fault of ours, whatever JSON comes; NaN and Infinity as Python's own encoder writes them."""
+    kind = {**api.login, "Content-Type": "application/json"}
+    for path, body in ((PATH, asked), ("/v2/models/likely_to_sell/infer", tensors)):
+        found = api.ask("POST", path, json.dumps(body).encode(), kind)
+        assert found.status in {200, 400, 422}, (body, found.body)
