@@ -26,8 +26,6 @@ class TrainingList(msgspec.Struct, frozen=True):
 
 async def train(request: Request) -> Response:
     name, asked = _service(request), await given(request, TrainRequest, BODY_BYTES)
-    if asked.labels == []:
-        raise ApiError(422, "expected rows of user, as_of and label, or none at all", "labels")
     trainings = _trainings(request)
     job = await run_in_threadpool(trainings.prepare, name, asked)
     try:

@@ -15,9 +15,10 @@ import sys
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 import msgspec
+from msgspec import Meta
 
 from feature_repo.settings import Settings
 from flows.lifeline import leashed
@@ -45,13 +46,13 @@ class TrainRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     `promote`: deploy it at once if it passes its gates. `trials`, `seconds`: of tuning, at most.
     """
 
-    labels: list[_Row] | None = None
+    labels: Annotated[list[_Row], Meta(min_length=1)] | None = None
     simulated: bool = False
     promote: bool = False
-    trials: int | None = None
-    seconds: float | None = None
-    seed: int | None = None
-    people: int | None = None
+    trials: Annotated[int, Meta(ge=1, le=1_000)] | None = None
+    seconds: Annotated[float, Meta(ge=0, le=86_400)] | None = None
+    seed: Annotated[int, Meta(ge=0, le=2**32 - 1)] | None = None
+    people: Annotated[int, Meta(ge=100, le=100_000, description="simulated ones")] | None = None
 
 
 class TrainStep(msgspec.Struct, frozen=True):

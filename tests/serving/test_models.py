@@ -182,6 +182,7 @@ def test_the_command_tells_and_verifies(
         ("/v1/models/absent/reload", {}, 404, "name"),
         ("/v1/models/absent/train", {}, 404, "name"),
         (f"/v1/models/{NAME}/train", {"labels": []}, 422, "labels"),
+        (f"/v1/models/{NAME}/train", {"people": 10**9}, 422, "people"),
         (f"/v1/models/{NAME}/train", {"labels": [{"user": {}}]}, 422, "labels[0][...]"),
         (f"/v1/models/{NAME}/train/20260101000000-00000000", None, 404, "job"),
         (f"/v1/models/{NAME}/train/..%2F..", None, 404, "path"),
