@@ -19,6 +19,7 @@ from training.training_set import Wanted
 from training.validate import NotTrainable
 
 ROWS = 150_000  # drawn, where there are more
+TICKS = 6_000_000  # days of people that are looked at, at most: of more people some are drawn
 FILLING = 90  # days at the start in which windows fill; a fifth of a shorter history
 
 
@@ -34,7 +35,7 @@ def asked(of: Past, wanted: Wanted, training: Training, service: Service, rows: 
             f"train {service.name}: expected --labels FILE: the lake does not say what became of a {training.entity}"
         )
     span = _span(of.stream, label.horizon_days, service.name)
-    person, at = _instants(of, wanted, span, label.at)
+    person, at = _instants(of, wanted, span, label.at, training.seed)
     codes = these_codes(vocabulary, events)
     if label.among_days:
         there = preceded(of.stream, codes, person, at, label.among_days)
@@ -55,13 +56,14 @@ def _span(of: Stream, horizon_days: int, name: str) -> Span:
     return Span(since, until)
 
 
-def _instants(of: Past, wanted: Wanted, span: Span, at_events: tuple[str, ...]) -> tuple[Array, Array]:
+def _instants(of: Past, wanted: Wanted, span: Span, at_events: tuple[str, ...], seed: int) -> tuple[Array, Array]:
     """(person, at) of the organisation's people, from when they are known on; anonymous ones are left out."""
     stream, ours = of.stream, _ours(of, wanted)
     if at_events:
         person, at = _at_these(wanted.vocabulary, stream, span, at_events)
     else:
-        person, at = instants(stream, span, np.flatnonzero(ours))
+        some = np.random.default_rng(seed).permutation(np.flatnonzero(ours))[: TICKS // (span.until - span.since)]
+        person, at = instants(stream, span, np.sort(some))
     first = np.full(stream.people, np.iinfo(np.int64).max)
     for who, when in ((stream.person, stream.now), (stream.trait_person, stream.trait_now)):
         np.minimum.at(first, who, when)

@@ -88,7 +88,7 @@ def _probability(of: Ranked, w: Array, rate: float) -> Metrics:
 
 
 def _slope(of: Ranked, w: Array) -> float:
-    """By Newton's steps over pieces of neighbouring scores; NaN where it does not settle."""
+    """By Newton's steps over pieces of neighbouring scores; 0 where these do not differ, so that they have none."""
     clipped = np.clip(of.score, 1e-6, 1 - 1e-6)
     weight, hit = np.add.reduceat(w, of.piece), np.add.reduceat(w * of.label, of.piece)
     x = np.add.reduceat(np.log(clipped / (1 - clipped)), of.piece) / np.diff(np.append(of.piece, len(w)))
@@ -98,12 +98,12 @@ def _slope(of: Ranked, w: Array) -> float:
         p = 1 / (1 + np.exp(-np.clip(found @ columns, -30, 30)))
         information = (columns * (weight * p * (1 - p))) @ columns.T
         if np.linalg.cond(information) > 1e12:
-            return float("nan")
+            return 0.0
         step = np.linalg.solve(information, columns @ (hit - weight * p))
         found += np.clip(step, -2, 2)
         if np.abs(step).max() < 1e-7:
             break
-    return float(found[1])
+    return float(found[1]) if np.isfinite(found[1]) else 0.0
 
 
 def _error(of: Ranked, w: Array, all_: Array) -> float:

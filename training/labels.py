@@ -45,15 +45,15 @@ class Labels(msgspec.Struct, frozen=True):
         return int(self.table.num_rows)
 
 
-def read(path: Path, key: str = USER) -> Labels:
+def read(path: Path, *keys: str) -> Labels:
     """Times are ISO 8601 or epochs in seconds or milliseconds, UTC where they name no zone.
 
-    `key`: the column that says whose rows these are, where there is no `user` (`lead_id`). Raises NotReadable that
-    names the file, the line and the column.
+    `keys`: columns that say whose rows these are, where there is no `user` (`lead_id`). Raises NotReadable that names
+    the file, the line and the column.
     """
     table = _table(path)
-    if USER not in table.column_names and key in table.column_names:
-        table = table.append_column(USER, table[key])
+    if USER not in table.column_names and (other := next((key for key in keys if key in table.column_names), None)):
+        table = table.append_column(USER, table[other])
     for column in (USER, AS_OF):
         if column not in table.column_names:
             raise NotReadable(f"{path}: expected the columns {USER} and {AS_OF}, got {', '.join(table.column_names)}")

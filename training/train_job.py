@@ -124,8 +124,8 @@ def _made(given: argparse.Namespace, current: Settings, library: Library, said: 
 def _rows(given: argparse.Namespace, wanted: Wanted, training: Training, service: Service) -> tuple[Examples, str]:
     if given.labels:
         vocabulary = wanted.vocabulary
-        key = next((e.join_key for e in vocabulary.entities if e.name == training.entity), labels.USER)
-        return labelled.examples(wanted, labels.read(given.labels, key), training, service), given.labels.name
+        keys = [key for e in vocabulary.entities if e.name == training.entity for key in (e.join_key, e.name)]
+        return labelled.examples(wanted, labels.read(given.labels, *keys), training, service), given.labels.name
     of = past(wanted.history, wanted.vocabulary)
     rows = labelled.examples(wanted, asked.asked(of, wanted, training, service), training, service, of)
     return rows, f"what happened within {training.horizon_days} days after, in the history"

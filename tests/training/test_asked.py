@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -11,6 +12,7 @@ import pytest
 
 from feature_repo.declare import Service
 from feature_repo.vocabulary import Vocabulary
+from tests.training.made_lake import T0, made_lake
 from training import asked
 from training.labels import AS_OF
 from training.model import Label, Training
@@ -99,3 +101,33 @@ def test_what_the_history_cannot_say_needs_a_file(tmp_path: Path) -> None:
     lead = Training(service="lead_score", entity="lead")
     with pytest.raises(NotReadable, match="expected --labels FILE: the lake does not say what became of a lead"):
         rows(tmp_path, lead, service_of(VOCABULARY, "lead_score"), call("ada", "Session Ended", 0))
+
+
+def test_the_lake_says_the_same(tmp_path: Path) -> None:
+    """Its people are those of one organisation; who never said who they are is nobody's row."""
+    training = Training(service="likely_to_sell", label=Label(horizon_days=10))
+    did = [("ada", "session", 5), ("ada", "home_listed", 20), ("eve", "session", 7), ("eve", "session", 40)]
+    spelled = {"session": "Session Ended", "home_listed": "Home Listed"}
+    found = rows(tmp_path, training, SELL, *[call(user, spelled[event], day) for user, event, day in did])
+    shift = int(np.datetime64("2026-01-01", "ms").astype(int)) - T0
+    kept: list[dict[str, Any]] = [
+        {"user": u, "name": f"main/{u}", "event": e, "at": shift + day * DAY} for u, e, day in did
+    ]
+    others = [{"organisation": "other", "user": "max", "name": "other/max", "event": "session", "at": shift + 6 * DAY}]
+    strange = [{"user": "anon:x", "name": "main/anon:x", "event": "session", "at": shift + 6 * DAY}]
+    lake = made_lake(tmp_path, *sorted([*kept, *others, *strange], key=lambda row: row["at"]))
+    wanted = Wanted(history=lake, vocabulary=VOCABULARY, service=SELL)
+    again = asked.asked(past(lake, VOCABULARY), wanted, training, SELL).table
+    assert set(again["user"].to_pylist()) == {"ada", "eve"}
+    mine, its = ([(r["user"], r["label"]) for r in table.to_pylist()] for table in (found, again))
+    assert sorted(mine) == sorted(its)
+
+
+def test_of_many_people_some_are_drawn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """So that a lake of a million people fits into memory: all their days, of fewer of them, the same by seed."""
+    training = Training(service="likely_to_sell", label=Label(horizon_days=10))
+    calls = [call(f"u{i}", "Session Ended", day) for day in (0, 60) for i in range(40)]
+    monkeypatch.setattr(asked, "TICKS", 10 * 38)
+    found, again = (rows(tmp_path, training, SELL, *calls) for _ in range(2))
+    assert len(set(found["user"].to_pylist())) == 10
+    assert found == again
