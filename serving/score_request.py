@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-import math
 from typing import Any
 
 import msgspec
 
 from serving.errors import MAX_SHOWN, ApiError, located
 from serving.messages import ID_BYTES
-from serving.score_inputs import Inputs
+from serving.score_inputs import LARGEST, Inputs
 from serving.score_messages import MOST, Instance, ScoreRequest
 
 _decode = msgspec.json.Decoder(ScoreRequest).decode
@@ -86,7 +85,7 @@ def _wrong(body: bytes) -> ApiError | None:
 
 
 def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= LARGEST  # no NaN, either
 
 
 def _shown(value: Any) -> str:
