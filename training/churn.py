@@ -32,6 +32,20 @@ def model(days: int) -> Training:
         rule={"days_since_last_visit": 1.0, "mean_days_between_sessions": 0.3, "doc_access_decline_30d": 5.0},
         candidates=(BOOSTED,),
         telling=("days_since_last_visit", "hours_since_last_event"),  # staying away is what is foretold
+        rises=(
+            "days_since_last_visit",
+            "hours_since_last_event",
+            "mean_days_between_sessions",
+            "user_satisfaction:tickets_90d",
+            "user_satisfaction:resolution_hours",
+        ),
+        falls=(
+            "session_count_30d",
+            "visits_per_week",
+            "active_days_30d",
+            "event_type_diversity_30d",
+            "user_satisfaction:rating",
+        ),
         recommendations=RETAIN,
         simulated=partial(leavers.rows, days),
     )

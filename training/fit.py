@@ -55,7 +55,7 @@ def margin(booster: Any, features: Array) -> Array:
 
 def grow(candidate: Candidate, features: Array, label: Array, seed: int) -> Any:
     """A candidate's trees on float32 (n, inputs) and bool (n,); the same by seed."""
-    shared = {
+    shared: dict[str, Any] = {
         "objective": "binary:logistic",
         "base_score": 0.5,
         "max_depth": candidate.depth,
@@ -65,6 +65,8 @@ def grow(candidate: Candidate, features: Array, label: Array, seed: int) -> Any:
         "seed": seed,
         "nthread": 2 if len(features) > MANY else 1,
     }
+    if any(candidate.monotone):
+        shared["monotone_constraints"] = candidate.monotone
     matrix = xgboost.DMatrix(features, label=label)
     if candidate.forest:  # all trees in one round: each a step of Newton's from the base score, and their mean
         own = {"num_parallel_tree": candidate.trees, "learning_rate": 1.0, "colsample_bynode": candidate.columns}

@@ -24,6 +24,7 @@ from training.training_set import Wanted
 from training.tune import Tuned
 from training.validate import NotTrainable
 
+_NOT_SHOWN = ("name", "forest", "search", "learning_rate", "monotone")
 HELD_OUT = 20_000  # rows on which ONNX must equal the trainer
 
 
@@ -78,6 +79,7 @@ def make(
     said.step("validate")
     if problems := validate.slices(training, service.features, slices):
         raise NotTrainable(service.name, problems)
+    training = _constrained(training, service)
     said.step("tune", 0, training.search.trials)
     tuned = tune.tune(training, slices.train, lambda done, of: said.step("tune", done, of))
     said.step("fit")
@@ -86,6 +88,16 @@ def make(
     judged = report.judged(training, service.features, fitted, slices, serving)
     said.step("export")
     return _made(training, service, vocabulary, slices, origin, tuned, fitted, judged, serving)
+
+
+def _constrained(training: Training, service: Service) -> Training:
+    """With what each candidate has to know of the inputs' directions. Raises NotTrainable for what is no input."""
+    ways = dict.fromkeys(training.rises, 1) | dict.fromkeys(training.falls, -1)
+    if unknown := [name for name in ways if name not in service.features]:
+        raise NotTrainable(service.name, [f"expected inputs to rise or fall with, got {', '.join(unknown)}"])
+    monotone = tuple(ways.get(name, 0) for name in service.features)
+    candidates = tuple(msgspec.structs.replace(each, monotone=monotone) for each in training.candidates)
+    return msgspec.structs.replace(training, candidates=candidates)
 
 
 def _fitted(training: Training, service: Service, tuned: Tuned, slices: Slices) -> Fitted:
@@ -174,10 +186,11 @@ def _told(training: Training, tuned: Tuned, slices: Slices, serving: Model | Non
     if splits.timeless(slices.later):
         found["time"] = "none"
     settings = msgspec.structs.asdict(tuned.best.candidate)
-    chosen = {k: f"{v:g}" for k, v in settings.items() if k not in ("name", "forest", "search", "learning_rate")}
+    chosen = {k: f"{v:g}" for k, v in settings.items() if k not in _NOT_SHOWN}
     if not tuned.best.candidate.forest:
         chosen["learning rate"] = f"{tuned.best.candidate.learning_rate:g}"
     found["settings"] = ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in chosen.items())
+    found |= {f"only {way} with": ", ".join(names) for way in ("rises", "falls") if (names := getattr(training, way))}
     found["tried"] = _tried(training, tuned)
     found["seed"] = training.seed
     return found | ({"serving version, for comparison": serving.version} if serving else {})

@@ -18,6 +18,13 @@ MODEL = Training(
     candidates=(BOOSTED, FOREST),
     gates=Gates(us_a_row=40.0),  # it is scored when asked, not in the stream, so a forest of 100 deep trees may win
     cases=True,
+    rises=(
+        "lead_crm:source_quality",
+        "lead_activity:messages_in",
+        "lead_activity:appointments",
+        "lead_activity:engagement_rate",
+    ),
+    falls=("lead_activity:response_minutes",),
     recommendations=(
         Recommendation("HIGH_PRIORITY", 0.7, 0.8, "likely to buy, and we know enough to say so: call within the hour"),
         Recommendation("MEDIUM_PRIORITY", 0.5, 0.7, "more likely than not to buy: call today"),

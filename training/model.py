@@ -31,6 +31,7 @@ class Candidate(msgspec.Struct, frozen=True, kw_only=True):
 
     `rows_a_leaf`: at least (a row weighs p (1 - p) x 10). `columns`, `rows`: the share that each tree sees; of a
     forest, `columns` is that of each split. `search`: values to try of these fields, within the model's `Search`.
+    `monotone`: of each input 1 where the score may only rise with it, -1 only fall, 0 both; the model's file says it.
     """
 
     name: str
@@ -42,6 +43,7 @@ class Candidate(msgspec.Struct, frozen=True, kw_only=True):
     columns: float = 0.6
     rows: float = 0.8
     search: dict[str, tuple[float, ...]] = {}
+    monotone: tuple[int, ...] = ()
 
     def with_(self, values: dict[str, float]) -> Candidate:
         """Itself with some fields set."""
@@ -107,9 +109,11 @@ class Training(msgspec.Struct, frozen=True, kw_only=True):
     `rule`: points a unit of some inputs, the hand-written rule that it must beat. `candidates`: the best by `metric`
     (one of `judge.METRICS`) in cross-validation is taken. `budget`: alerts a year and active person that its threshold
     may open, 0 where it opens none; `least`: the least threshold. `cases`: each entity is one case with one outcome.
-    `telling`: inputs that may reach a ROC-AUC of 0.85 alone, for a reason that stands beside them. `recommendations`:
-    the first that is reached holds. `simulated`: (people, seed) -> rows as a file of labels has them, with every
-    input, and the chance of the label given all that is hidden as `best`; None: it learns from `study.py`'s world.
+    `telling`: inputs that may reach a ROC-AUC of 0.85 alone, for a reason that stands beside them. `rises`, `falls`:
+    inputs with which the score, all else equal, may only rise, or fall: what everybody knows need not be learnt, and
+    holds beyond what was seen. `recommendations`: the first that is reached holds. `simulated`: (people, seed) -> rows
+    as a file of labels has them, with every input, and the chance of the label given all that is hidden as `best`;
+    None: it learns from `study.py`'s world.
     """
 
     service: str
@@ -124,6 +128,8 @@ class Training(msgspec.Struct, frozen=True, kw_only=True):
     least: float = 0.5
     cases: bool = False
     telling: tuple[str, ...] = ()
+    rises: tuple[str, ...] = ()
+    falls: tuple[str, ...] = ()
     recommendations: tuple[Recommendation, ...] = ()
     simulated: Callable[[int, int], pa.Table] | None = None
     seed: int = 1

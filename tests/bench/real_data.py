@@ -27,6 +27,7 @@ from training.model import Label, Search, Training
 
 SEARCH = Search(trials=12, seconds=60.0)
 DRAWS = 1000
+RISES = {"lead_crm:source_quality": "request:source_quality"}  # what the sets have of what the files name
 METRICS = ("ROC-AUC", "PR-AUC", "Brier", "calibration slope", "calibration error", "accuracy")
 AFTER_CONTACT = ("told_occupation", "working", "unemployed", "student", "told_matter")  # perhaps; nobody can say
 
@@ -59,6 +60,7 @@ def _mails(place: Path) -> dict[str, Figure]:
 def _trained(place: Path, name: str, of: Training, service: str, frame: pd.DataFrame) -> Outcome:
     place.mkdir()
     own = {"label": Label(horizon_days=of.horizon_days), "rule": {}, "simulated": None, "search": SEARCH}
+    own |= {"rises": tuple(RISES[n] for n in of.rises if n in RISES), "falls": (), "telling": ()}
     return trained(place, domain(name), msgspec.structs.replace(of, service=service, **own), frame)
 
 

@@ -18,6 +18,8 @@ from training.training_set import Wanted, training_set
 WEEK_39 = pd.Timestamp("1997-09-30 23:59", tz="UTC")
 HORIZON, AHEAD = 30, 274  # days: of the labels learnt from, which must be over by week 39; weeks 40-78
 FIRST, LAST = "1997-01-20", "1997-08-31"  # instants learnt from
+RISES = ("days_since_purchase", "mean_days_between_purchases")  # as the file says of visits
+FALLS = ("purchases_30d", "purchases_60d", "purchases_90d", "purchase_days_90d")
 
 
 class Compared(msgspec.Struct, frozen=True):
@@ -41,7 +43,7 @@ def compared(place: Path, search: Search, *, each: int = 1, days: int = 14) -> C
     instants = pd.date_range(FIRST, LAST, freq=f"{days}D", tz="UTC")
     frame = pd.concat([real_sets.absences(known, at, HORIZON, customers) for at in instants])
     own = {"service": "no_more_purchases", "cases": True, "telling": ("days_since_purchase",), "search": search}
-    training = msgspec.structs.replace(model(HORIZON), rule={}, simulated=None, **own)
+    training = msgspec.structs.replace(model(HORIZON), rule={}, simulated=None, rises=RISES, falls=FALLS, **own)
     outcome = trained(place, domain("cdnow"), training, frame, history)
     asked = real_sets.absences(bought, WEEK_39, AHEAD, real_sets.sampled())
     return Compared(outcome, asked.label.to_numpy(), _ours(outcome, place, asked), _theirs(bought, asked))

@@ -19,7 +19,10 @@ from training.lead_score import MODEL as LEAD
 from training.model import Label, Search, Training
 from training.validate import NotTrainable
 
-ENROLMENT = msgspec.structs.replace(LEAD, service="enrolment", label=Label(), rule={}, simulated=None, search=QUICK)
+RISES = ("request:source_quality",)  # of what the lead model names, the one that these leads have
+ENROLMENT = msgspec.structs.replace(
+    LEAD, service="enrolment", label=Label(), rule={}, rises=RISES, falls=(), simulated=None, search=QUICK
+)
 ONCE = Search(trials=1)
 
 
