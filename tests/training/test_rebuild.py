@@ -22,12 +22,17 @@ from flows import lake_store
 from flows.alert import decode
 from flows.alert_store import open_alerts
 from flows.engine import Engine
+from flows.lake_predictions import PredictionDrain
+from flows.lake_read import LakeReader
 from flows.store import StoreError, create, dial, open_store
 from onnx_models.session import Model
 from tests.flows import streams_made as made
 from tests.flows.both_sides import VOCABULARY
 from tests.flows.made_models import logistic
 from tests.flows.streams_made import DAY, START
+from tests.flows.test_lake_predictions import SELL as SAME
+from tests.flows.test_lake_predictions import predictions as made_predictions
+from tests.flows.test_lake_predictions import send
 from tests.live import environment
 from tests.posted import iso, random_calls
 from tests.training.lived import Run, lived
@@ -113,6 +118,24 @@ def test_all_is_as_it_was(run: Run, seed: int) -> None:
     after = snapshot(run.client)
     assert after.keys() == before.keys()
     assert [name for name in before if before[name] != after[name]] == []
+    go_on(run)
+
+
+def test_the_lake_of_predictions_goes_on(run: Run) -> None:
+    """What it had of them before stands, and what comes then is added."""
+    lived(run, 5, 20)
+    before, after = (made_predictions(SAME, 3, first) for first in (0, 3))
+    send(run.client, before)
+    PredictionDrain(run.settings.lake, run.client).take()
+    end(run)
+    wipe(run)
+    rebuilt(run)
+    drain = PredictionDrain(run.settings.lake, run.client)
+    drain.recover()
+    send(run.client, after)
+    drain.take()
+    found = LakeReader(run.settings.lake, VOCABULARY, open_store(run.client), run.client).predictions()
+    assert sorted(found["prediction_id"].to_pylist()) == [*before.words.ids, *after.words.ids]
     go_on(run)
 
 
