@@ -27,6 +27,7 @@ from flows.predictions import Predictions, decode
 from onnx_models import card, registry
 from onnx_models.confidence import confidence
 from onnx_models.library import Library
+from serving.metrics_read import values
 from serving.score_messages import MOST
 from tests.flows.made_models import logistic
 from tests.live import Live, live
@@ -35,6 +36,7 @@ from tests.logged import Log
 VOCABULARY = Vocabulary()
 SELL, LEAD = (next(s for s in VOCABULARY.services if s.name == name) for name in ("likely_to_sell", "lead_score"))
 PATH = "/v1/score/likely_to_sell"
+TENSOR = {"inputs": [{"name": "features", "datatype": "FP32", "shape": [1, 45], "data": [0.5] * 45}]}
 VALUES = {name: float(i % 7) for i, name in enumerate(SELL.features)}
 NEW, NEWER = "29990101000000", "29990201000000"  # than what ships
 DEFAULTS = {name: VOCABULARY.default(name) for name in SELL.features}
@@ -278,7 +280,10 @@ def test_an_age_is_by_the_log_s_time(past_api: Live, past_log: Log) -> None:
     found = past_api.post(PATH, {"id": "past"}).json
     assert found["defaulted"] == []
     assert found["features_at"]["age_seconds"] == pytest.approx(3_600, abs=1)
-    assert past_api.post(PATH, {"features": VALUES}).json["probability"] == answer(VALUES)[1]
+    for asked in (past_api.post(PATH, {"features": VALUES}), past_api.post("/v2/models/likely_to_sell/infer", TENSOR)):
+        assert asked.status == 200
+    (entry,) = logged(past_log, {f"{asked.json['parameters']['prediction_id']}.0"})
+    assert entry.at.max() == at + 3_600_000
 
 
 def logged(log: Log, ids: set[str]) -> list[Predictions]:
@@ -308,6 +313,9 @@ def test_every_answer_is_written_down(api: Live, log: Log) -> None:
     assert entry.scores[:3, i].tolist() == [one["probability"], one["raw"], one["confidence"]]
     assert np.isnan(entry.scores[3, i])
     assert abs(int(entry.at[i]) - time.time() * 1000) < 60_000
+    metrics = api.ask("GET", "/metrics").body.decode()
+    assert sum(values(metrics, "telltale_predictions_logged_total")) >= len(entry)
+    assert values(metrics, "telltale_predictions_dropped_total") == [0]
 
 
 def test_a_shadow_scores_the_same_rows(lead: Live, log: Log) -> None:
