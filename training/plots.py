@@ -5,14 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from io import BytesIO
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from matplotlib.figure import Figure
-from PIL import Image
 from sklearn.metrics import roc_curve
 
 from training.people import Array
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 SIZE, DPI = (5.2, 4.0), 90
 COLORS = 96  # of a picture: a third of the bytes, and none is missed
@@ -25,6 +26,8 @@ FILES = ("roc.png", "calibration.png", "importance.png", "scores.png")
 
 def draw(place: Path, label: Array, scores: Mapping[str, Array], importance: Mapping[str, float], cut: float) -> None:
     """All of FILES into `place`. `scores`: on the rows kept aside, by who; the first is the model's own."""
+    from PIL import Image
+
     ours = next(iter(scores.values()))
     figures = (roc(label, scores), calibration(label, ours), inputs(importance), distribution(label, ours, cut))
     for name, figure in zip(FILES, figures, strict=True):
@@ -91,6 +94,8 @@ def distribution(label: Array, score: Array, cut: float) -> Figure:
 
 
 def _figure(title: str, x: str, y: str) -> tuple[Figure, Any]:
+    from matplotlib.figure import Figure  # half a second, which jobs that draw nothing need not wait
+
     figure = Figure(figsize=SIZE, layout="constrained")
     axes = figure.add_subplot()
     axes.set_title(title, fontsize=10, loc="left", color=_INK)

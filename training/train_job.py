@@ -32,6 +32,7 @@ from training.study import DAYS, EARLIER, LATER, TRAIN, Sizes, Study, study
 from training.training_set import Wanted, service_of
 from training.world import OUTCOMES
 
+SHOWN = ("ROC-AUC", "PR-AUC", "Brier", "calibration error", "alerts", "alert precision")  # on the terminal
 HORIZON_DAYS, BUDGET = 30, 1.0  # of a model that no file of this room describes
 
 
@@ -81,9 +82,10 @@ def run(given: argparse.Namespace, current: Settings) -> int:
         for made, why in _made(given, current, library, said):
             said.step("register")
             found.append(_published(given, library, made, why))
-            _show(found[-1])
             tracking.log(found[-1])
         said.result([_result(each) for each in found])
+    for each in found:
+        _show(each)
     if len(found) > 1:
         print(f"all of these together, {time.monotonic() - started:.0f} s after the start")
         for name, row in together([each.metadata.metrics for each in found]).items():
@@ -221,7 +223,7 @@ def _show(of: Published) -> None:
     m = of.metadata
     print(f"{of.place}: {of.state}, {of.why}; threshold {m.threshold}")
     for name, row in m.metrics.items():
-        print(f"  {name:36}" + "  ".join(f"{metric} {value:.3f}" for metric, value in row.items()))
+        print(f"  {name:36}" + "  ".join(f"{metric} {row[metric]:.3f}" for metric in SHOWN if metric in row))
 
 
 def _result(of: Published) -> dict[str, Any]:
