@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
@@ -49,7 +48,6 @@ def ground(valkey: Embedded, tmp_path_factory: pytest.TempPathFactory) -> Iterat
 @pytest.fixture
 def api(ground: tuple[Live, Settings, Log]) -> Live:
     """With D deployed, as if nothing had been changed."""
-    shutil.rmtree(ground[1].home / "onnx_models" / NAME / "registry.json", ignore_errors=True)
     (ground[1].home / "onnx_models" / NAME / "registry.json").unlink(missing_ok=True)
     ground[0].post(f"/v1/models/{NAME}/reload", {})
     return ground[0]
