@@ -43,6 +43,7 @@ log = logging.getLogger("telltale.api")
 
 PATH = "/v1/score/"
 BODY_BYTES = 4 << 20
+MANY = 100  # instances from which an answer is made on a thread
 
 
 class Held(Protocol):
@@ -84,7 +85,7 @@ class Scorer:
         self._answers = Answers(self._inputs.names, parts.vocabulary)
         self._jobs: list[Job] = []
         self._defaults: tuple[Model, Array] | None = None
-        self._explaining = set[asyncio.Task[None]]()
+        self._later = set[asyncio.Task[None]]()
 
     def begin(self, organisation: bytes, body: bytes, done: Done) -> None:
         """Asks the store; `done` takes the JSON, or what is wrong. The pipeline is connected. Raises ApiError 4xx."""
@@ -138,17 +139,18 @@ class Scorer:
         for job in jobs:
             part = Part(low, low + len(job.asked.ids), job.asked.many, job.began)
             low = part.high
-            if job.asked.explain:
-                task = asyncio.create_task(self._explain(job, batch, part))
-                self._explaining.add(task)
-                task.add_done_callback(self._explaining.discard)
+            if job.asked.explain or part.high - part.low > MANY:
+                task = asyncio.create_task(self._on_a_thread(job, batch, part))
+                self._later.add(task)
+                task.add_done_callback(self._later.discard)
             else:
                 job.done(self._answers.body(batch, part))
 
-    async def _explain(self, job: Job, batch: Batch, part: Part) -> None:
-        """An answer that tells contributions, which take a thread's time."""
+    async def _on_a_thread(self, job: Job, batch: Batch, part: Part) -> None:
+        """An answer that takes long to make: others need not wait for it."""
+        explain = self._parts.explain if job.asked.explain else None
         try:
-            found: bytes | ApiError = await asyncio.to_thread(self._answers.explained, batch, part, self._parts.explain)
+            found: bytes | ApiError = await asyncio.to_thread(self._answers.body, batch, part, explain)
         except Exception:  # the outermost frame of a request
             log.exception("POST /v1/score/%s failed", self.name)
             found = fault()

@@ -51,20 +51,20 @@ class Answers:
     def __init__(self, names: Sequence[str], vocabulary: Vocabulary) -> None:
         self._names, self._vocabulary = names, vocabulary
 
-    def body(self, batch: Batch, part: Part) -> bytes:
-        """The JSON of one request's answer."""
-        return self._encoded(batch, part, [_prediction(batch, i, self._names) for i in range(part.low, part.high)])
-
-    def explained(self, batch: Batch, part: Part, explain: Explain) -> bytes:
-        """The same with what each input adds."""
+    def body(self, batch: Batch, part: Part, explain: Explain | None = None) -> bytes:
+        """The JSON of one request's answer; with `explain`, of what each input adds."""
         found = [_prediction(batch, i, self._names) for i in range(part.low, part.high)]
+        if explain is not None:
+            self._explain(found, batch, part, explain)
+        return self._encoded(batch, part, found)
+
+    def _explain(self, found: list[Prediction], batch: Batch, part: Part, explain: Explain) -> None:
         added = explain(batch.model, batch.inputs[part.low : part.high])
         for i, one in enumerate(found):
             if added is None:  # its booster is not to be had
                 break
             one.bias = float(added[i, -1])
             one.contributions = self._contributions(batch.inputs[part.low + i], added[i, :-1])
-        return self._encoded(batch, part, found)
 
     def _encoded(self, batch: Batch, part: Part, found: list[Prediction]) -> bytes:
         model, version = batch.model.name, batch.model.version
