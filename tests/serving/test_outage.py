@@ -62,10 +62,13 @@ def test_without_a_store_callers_are_told_to_come_back(api: Live, server: Embedd
     answer = api.post("/v1/track", call(2))
     assert answer.headers["retry-after"] == "1"
     assert answer.headers["content-type"] == "application/problem+json"
+    answer = api.post("/v1/score/likely_to_sell", {"id": "u1"})
+    assert (answer.status, answer.headers["retry-after"]) == (503, "1")
     assert api.ask("GET", "/healthz").status == 200
     assert api.ask("GET", "/readyz").status == 503
     server.restart()
     assert post_until(api, 3, 200) < 5
+    assert api.post("/v1/score/likely_to_sell", {"id": "u1"}).status == 200
 
 
 def test_kills_of_the_store_lose_nothing_that_was_acknowledged(api: Live, server: Embedded, tmp_path: Path) -> None:
