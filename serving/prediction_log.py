@@ -76,6 +76,9 @@ class PredictionLog:
     def stop(self) -> None:
         self._stopping.set()
 
+    def close(self) -> None:
+        self._client.close()
+
     async def flush(self) -> None:
         """Writes what waits. Raises StoreError; then it still waits."""
         if not self._waiting and not self._dropped:

@@ -13,6 +13,7 @@ from onnx_models.library import Library
 from onnx_models.watch import Watch
 from serving.api import Api
 from serving.boosters import Boosters
+from serving.connection import Client
 from serving.log_clock import LogClock
 from serving.prediction_log import PredictionLog
 from serving.score import Parts, Scorer
@@ -35,6 +36,7 @@ class Scoring(msgspec.Struct, frozen=True):
         finally:
             self.parts.log.stop()
             await writing
+            self.parts.log.close()
             await asyncio.to_thread(self.watch.stop)
 
     async def now_ms(self) -> int:
@@ -53,7 +55,7 @@ def made(parts: Api) -> Scoring:
         clock=LogClock(parts.store),
         held=watch,
         ids=PredictionIds(parts.store.seed),
-        log=PredictionLog(parts.client),
+        log=PredictionLog(Client(parts.settings)),  # its own: nobody waits behind what it sends
         explain=Boosters(),
     )
     return Scoring(watch, shared, {service.name: Scorer(service, shared) for service in parts.vocabulary.services})
