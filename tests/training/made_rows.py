@@ -29,10 +29,12 @@ def quick(training: Training) -> Training:
 
 
 def table(training: Training, service: Service, rows: int = 600, seed: int = 1) -> pa.Table:
-    """Rows over four horizons whose label three inputs move; each cell is empty by a tenth, where the file says it."""
+    """Rows over six horizons whose label three inputs move, as the model's file lets them; some cells are empty."""
     rng = np.random.default_rng(seed)
     values = rng.gamma(1.5, 1.0, (rows, len(service.features)))
-    odds = values[:, 0] + values[:, 1] - values[:, 2] - 1.0
+    ways = dict.fromkeys(training.rises, 1) | dict.fromkeys(training.falls, -1)
+    moves = [ways.get(name, usual) for name, usual in zip(service.features, (1, 1, -1), strict=False)]
+    odds = (values[:, :3] - 1.5) @ moves + 0.5
     label = rng.random(rows) < 1 / (1 + np.exp(-1.5 * odds))
     values[rng.random(values.shape) < MISSING] = np.nan
     days = np.sort(rng.random(rows)) * 6 * training.horizon_days
