@@ -78,7 +78,9 @@ def _scores(session: onnxruntime.InferenceSession, matrix: Array) -> tuple[Array
     for low in range(0, len(matrix), SLICE):
         high = low + SLICE
         out[0, low:high], out[1, low:high] = session.run(None, {INPUT: matrix[low:high]})
-    out[:, ~np.isfinite(matrix).all(axis=1)] = np.nan  # the trees would answer them, confidently
+    finite = np.isfinite(matrix)
+    if not finite.all():  # which costs a tenth of looking at each row
+        out[:, ~finite.all(axis=1)] = np.nan  # the trees would answer them, confidently
     return out[0], out[1]
 
 
