@@ -110,7 +110,7 @@ def _made(given: argparse.Namespace, current: Settings, library: Library, said: 
         return
     if given.labels and (len(given.names) != 1 or given.names == ["all"]):
         raise UnknownModel(f"train --labels: expected the name of one service, got {' '.join(given.names)}")
-    names = list(MODELS) if given.names == ["all"] else given.names
+    names = _of_history(vocabulary) if given.names == ["all"] else given.names
     for service in [service_of(vocabulary, name) for name in names]:
         said.of(service.name)
         training = _training(given, vocabulary, service, own=bool(current.feature_repo))
@@ -121,6 +121,12 @@ def _made(given: argparse.Namespace, current: Settings, library: Library, said: 
         slices = job.sliced(training, service, rows)
         origin = Origin(simulated=False, told={"labels": why})
         yield job.make(training, service, vocabulary, slices, origin, said, _serving(library, service)), why
+
+
+def _of_history(vocabulary: Vocabulary) -> list[str]:
+    """Models whose label the history can tell: not what becomes of a lead."""
+    others = {name for name, of in MODELS.items() if of.entity != vocabulary.entity}
+    return [service.name for service in vocabulary.services if service.name not in others]
 
 
 def _rows(given: argparse.Namespace, wanted: Wanted, training: Training, service: Service) -> tuple[Examples, str]:
