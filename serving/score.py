@@ -67,13 +67,14 @@ class Parts(msgspec.Struct, frozen=True):
 
 
 class Job(msgspec.Struct):
-    """One request under way; `rows`: of each of its ids, in order, what the store replied."""
+    """One request under way; `replies` of the store: what time it is, where that was asked, and a row of each id."""
 
     organisation: bytes
     asked: Asked
     done: Done
     began: float
-    rows: list[Row] = []
+    asks_time: bool
+    replies: list[Any] = []
 
 
 class Scorer:
@@ -91,8 +92,8 @@ class Scorer:
         """Asks the store; `done` takes the JSON, or what is wrong. The pipeline is connected. Raises ApiError 4xx."""
         began = time.perf_counter()
         self.model()
-        job = Job(organisation, read(body, self._inputs), done, began)
         group, question = self._inputs.group, self._parts.clock.question()
+        job = Job(organisation, read(body, self._inputs), done, began, bool(question))
         commands = [question] if question else []
         if group:
             commands += [group.command(b"%b/%b" % (organisation, id_.encode())) for id_ in job.asked.ids if id_]
@@ -104,9 +105,7 @@ class Scorer:
             if isinstance(replies, StoreError):
                 done(unavailable(f"the store is not reachable: {replies}"))
                 return
-            if question:
-                self._parts.clock.hear(replies.pop(0))
-            job.rows = list(map(group.pick, replies)) if group else []
+            job.replies = replies
             self._enqueue(job)
 
         self.pipeline.send(b"".join(commands), len(commands), then)
@@ -144,20 +143,25 @@ class Scorer:
                 self._later.add(task)
                 task.add_done_callback(self._later.discard)
             else:
-                job.done(self._answers.body(batch, part))
+                job.done(self._made(batch, part))
+
+    def _made(self, batch: Batch, part: Part, explain: Explain | None = None) -> bytes | ApiError:
+        try:
+            return self._answers.body(batch, part, explain)
+        except Exception:  # the outermost frame of a request: the others of the batch are answered
+            log.exception("POST /v1/score/%s failed", self.name)
+            return fault()
 
     async def _on_a_thread(self, job: Job, batch: Batch, part: Part) -> None:
         """An answer that takes long to make: others need not wait for it."""
         explain = self._parts.explain if job.asked.explain else None
-        try:
-            found: bytes | ApiError = await asyncio.to_thread(self._answers.body, batch, part, explain)
-        except Exception:  # the outermost frame of a request
-            log.exception("POST /v1/score/%s failed", self.name)
-            found = fault()
-        job.done(found)
+        job.done(await asyncio.to_thread(self._made, batch, part, explain))
 
     def _scored(self, jobs: list[Job]) -> Batch:
         """Raises ApiError 404 where the last version that could be trusted is gone."""
+        for job in jobs:
+            if job.asks_time:
+                self._parts.clock.hear(job.replies.pop(0))
         model, now_us = self.model(), self._parts.clock.now_us()
         entities = [id_ for job in jobs for id_ in job.asked.ids]
         values, oldest = self._values(jobs, entities, now_us)
@@ -197,7 +201,8 @@ class Scorer:
 
     def _values(self, jobs: list[Job], entities: list[str | None], now_us: int) -> tuple[Array, list[Used | None]]:
         """Of all instances float64 (n, inputs), NaN = not known; and of each the oldest view used."""
-        rows = [row for job in jobs for row in job.rows]
+        pick = self._inputs.group.pick if self._inputs.group else list
+        rows = [pick(reply) for job in jobs for reply in job.replies]
         if len(rows) == len(entities) and self._inputs.whole:
             found = self._inputs.read(rows, now_us)
             values, oldest = found.values, found.oldest

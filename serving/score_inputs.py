@@ -105,9 +105,9 @@ def _piece(row: Row, part: Part) -> bytes:
 def _as_double(value: bytes | None) -> bytes:
     try:
         found = read_value(value)
-    except (IndexError, struct.error, UnicodeDecodeError):  # cut short: no writer of ours
+        return _NAN if found is None or isinstance(found, str) else double(float(found))
+    except (IndexError, OverflowError, struct.error, UnicodeDecodeError):  # cut short: no writer of ours
         return _NAN
-    return _NAN if found is None or isinstance(found, str) else double(float(found))
 
 
 def _numbers(joined: bytes, rows: int) -> Array:

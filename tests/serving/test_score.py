@@ -116,6 +116,28 @@ def test_what_is_too_old_is_not_known(api: Live, log: Log) -> None:
     assert api.post(PATH, {"id": "stale"}).json["defaulted"] == list(SELL.features)
 
 
+def test_what_is_no_number_is_not_known(api: Live, log: Log) -> None:
+    """Whatever somebody wrote there; and whoever is asked for in the same moment is answered."""
+    known(log, "odd")
+    key = entity_key(VOCABULARY.join_key, b"main/odd")
+    odd = (
+        b"",
+        b")",
+        b"\x20" + b"\xff" * 200,
+        b"\x12\x02hi",
+        b"\x12\x01\xff",
+        b"\x12\x07seven!!",
+        double(math.nan),
+        b"?",
+    )
+    names = SELL.features[: len(odd)]
+    log.client.hset(key, mapping={field(VOCABULARY.view, n): value for n, value in zip(names, odd, strict=True)})
+    found = api.post(PATH, {"instances": [{"id": "odd"}, {"id": "nobody"}]}).json["predictions"]
+    assert found[0]["defaulted"] == list(names)
+    assert found[0]["probability"] == answer(VALUES | {n: DEFAULTS[n] for n in names})[1]
+    assert found[1]["probability"] == answer(DEFAULTS)[1]
+
+
 def test_many_are_answered_in_their_order(api: Live, log: Log) -> None:
     """Each as if it were asked alone."""
     known(log, "one of many")
