@@ -25,7 +25,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     partitions: int = 8  # for a store about to be created
     feature_repo: str = ""  # directory of another domain; empty: real estate
     models: str = ""  # directory of models beside those of the home; empty: of another domain, or the ones that ship
-    cache_users: int = 760_000  # people that the engine keeps in memory
+    cache_users: int = 620_000  # people that the engine keeps in memory
     dedup_hours: int = 24  # how long a messageId is remembered
     dedup_ids: int = 8_000_000  # how many at most; some 20 bytes each
     memory_limit: float = 0.7  # share of Redis' maxmemory at which ingest answers 503
