@@ -179,5 +179,5 @@ def test_shipped_models_rank_between_their_rule_and_the_best(service: Service) -
     """Later, on unseen people and in a second world each ranks better than its rule; none beats the hidden state."""
     metrics = newest(service.name).metadata.metrics
     for where in ("later time", "unseen people", "second world"):
-        best, ours, rule = (metrics[f"{where}, {who}"]["AUC"] for who in ("best reachable", "ours", "rule"))
+        best, ours, rule = (metrics[f"{where}, {who}"]["ROC-AUC"] for who in ("best reachable", "ours", "rule"))
         assert rule < ours < best
