@@ -194,8 +194,7 @@ class Ideal:
             self._table.touch(each, np.array([now]))
         hot, closed = self._table.values[row[0], : self._plan.hot].copy(), self._table.cold[row[0]]
         self._table.absorb(int(to[0]), hot, closed)
-        self._table.values[row[0], 1:] = 0
-        self._table.cold[row[0]] = b""
+        self._table.empty(int(row[0]))
 
     def _row(self, user: str) -> Any:
         return self._table.rows(np.array([self.users.setdefault(user, len(self.users) + 1)], np.uint64))

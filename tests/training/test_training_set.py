@@ -114,7 +114,7 @@ def test_command_writes_what_feast_reads(lines: Path, tmp_path: Path) -> None:
 
 def test_command_says_what_is_missing(tmp_path: Path) -> None:
     """Without labels, or with a history that is not there: exit code 2 and one line."""
-    assert backfill(tmp_path).stderr == "backfill: expected --labels FILE and --out FILE.parquet\n"
+    assert backfill(tmp_path).stderr == "telltale: backfill: expected --labels FILE and --out FILE.parquet\n"
     (tmp_path / "in.csv").write_text("user,as_of\na,2023-03-01\n")
     ended = backfill(tmp_path, "--labels", tmp_path / "in.csv", "--out", tmp_path / "o", "--history", tmp_path / "x")
     assert (ended.returncode, ended.stderr.count("\n")) == (2, 1)
