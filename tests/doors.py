@@ -1,4 +1,7 @@
-"""Fixtures: the real API over a real Valkey, once a session; tests keep apart by the names of their users."""
+"""Fixtures: the real API over a real Valkey, once a session, or once a file where it takes its time from events.
+
+Tests keep apart by the names of their users.
+"""
 
 from __future__ import annotations
 
@@ -28,7 +31,7 @@ def wall_door(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Live, 
     yield from _running(tmp_path_factory.mktemp("wall"), "wall")
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")  # whoever posts to it moves its time
 def log_door(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Live, Log]]:
     yield from _running(tmp_path_factory.mktemp("log"), "log")
 
