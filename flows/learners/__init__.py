@@ -1,0 +1,1 @@
+"""Online learners: each a file, and a line in `catalogue.py`. Pure: examples in, numbers out."""
