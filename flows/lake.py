@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from itertools import groupby
 from typing import Any
@@ -23,13 +23,14 @@ from feature_repo import keys, vocabulary
 from feature_repo import settings as configuration
 from feature_repo.settings import Settings
 from flows import lake_files as files
+from flows import lake_predictions, lake_served
 from flows.lake_books import Books
 from flows.lake_dates import Dates
+from flows.lake_drain import Drain
 from flows.lake_files import EVENTS, FEATURES, Id, id_of, remove
-from flows.lake_predictions import PredictionDrain
 from flows.lake_retention import Retention
 from flows.lake_rows import Rows, kept
-from flows.lake_served import MUCH, Drain
+from flows.lake_served import MUCH
 from flows.lake_shelf import LakeError, Part, Shelf
 from flows.lake_store import claim
 from flows.resp import Connection, Lost, Refused
@@ -52,12 +53,14 @@ class Lake:
         self.vocabulary = vocabulary.load(settings.feature_repo)
         self.books = Books(client)
         self.shelves = [Shelf(settings.lake, p, EVENTS) for p in range(store.partitions)]
-        self.served = Drain(settings.lake, client, store.partitions, self.vocabulary.join_key)
-        self.predictions = PredictionDrain(settings.lake, client)
+        self.served = lake_served.drains(settings.lake, client, store.partitions, self.vocabulary.join_key)
+        self.predictions = lake_predictions.drain(settings.lake, client)
+        self.drains: list[Drain[Any]] = [*self.served, self.predictions]
         self._served_at = self._asked_at = clock()
-        handed = [*self.served.shelves, self.predictions.shelf]
+        handed = [drain.shelf for drain in self.drains]
         self._retention = Retention(settings.lake, client, settings.lake_days, self.shelves, handed)
-        self.dates = Dates(settings.lake, client, {EVENTS: self.shelves, FEATURES: self.served.shelves}, clock)
+        kinds: dict[str, Sequence[Shelf]] = {EVENTS: self.shelves, FEATURES: [drain.shelf for drain in self.served]}
+        self.dates = Dates(settings.lake, client, kinds, clock)
         self._waiting: dict[int, list[Read]] = {}
         self._bytes = self._entries = 0
         self._since = 0.0
@@ -73,8 +76,8 @@ class Lake:
             if reached > position:
                 self._positions[shelf.partition] = last = b"%d-%d" % reached
                 self.client.set(keys.lake_position(shelf.partition), last)
-        self.served.recover()
-        self.predictions.recover()
+        for drain in self.drains:
+            drain.recover()
         self.dates.recover()
         self._retention.apply()
 
@@ -107,8 +110,8 @@ class Lake:
     def take_served(self, until: float = float("inf")) -> None:
         """Features as served and predictions, from streams to files; past `until` what is left stays there."""
         self._served_at = self.clock()
-        self.served.take(lambda: self.clock() < until)
-        self.predictions.take(lambda: self.clock() < until)
+        for drain in self.drains:
+            drain.take(lambda: self.clock() < until)
 
     def _is_served_due(self) -> bool:
         """It waits in Redis: until it is time, or much."""
@@ -118,7 +121,7 @@ class Lake:
         if now - self._asked_at < ASK_SECONDS:
             return False
         self._asked_at = now
-        return (patiently(lambda: self.served.waiting() + self.predictions.waiting(), REDIS_DOWN) or 0) >= MUCH
+        return (patiently(lambda: sum(drain.waiting() for drain in self.drains), REDIS_DOWN) or 0) >= MUCH
 
     def flush(self, until: float = float("inf")) -> None:
         """Partition by partition; past the moment `until` (of the clock) what is left stays in the log."""

@@ -16,12 +16,12 @@ import xxhash
 from feature_repo import keys
 from feature_repo.vocabulary import Vocabulary
 from flows import lake_files as files
+from flows import lake_predictions, lake_served
 from flows.entry import Entry, EntryError
 from flows.lake_books import Books
 from flows.lake_files import EVENTS, FEATURES, PREDICTIONS
-from flows.lake_predictions import table, unwritten
 from flows.lake_rows import SCHEMA, Rows, concat, read
-from flows.lake_served import Columns, unflushed
+from flows.lake_served import Columns
 from flows.store import Store
 
 AHEAD_MS = 7_200_000  # an event's own time may be an hour ahead of the log's: two are safe
@@ -103,7 +103,8 @@ class LakeReader:
         `since`: ms since 1970, from whose date on at least.
         """
         every: Uids = dict.fromkeys(range(self.store.partitions))
-        tail = table([] if self.client is None else unwritten(self.client))
+        waiting = [] if self.client is None else lake_predictions.STREAM.beyond(self.client)
+        tail = lake_predictions.table(waiting)
         return self._asked(PREDICTIONS, _PREDICTIONS, tail, (every, since), (query, values))
 
     def _asked(
@@ -148,7 +149,7 @@ class LakeReader:
         columns = Columns(self.client, self.vocabulary.join_key)
         if self.client is None:
             return columns.empty()
-        tables = [columns.table(p, unflushed(self.client, p)) for p in uids]
+        tables = [columns.table(p, lake_served.stream(p).beyond(self.client)) for p in uids]
         return pa.concat_tables([columns.empty(), *tables], promote_options="default")
 
     def _unflushed(self, client: Any, books: Books, partition: int, uids: list[int] | None) -> pa.Table:

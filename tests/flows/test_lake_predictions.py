@@ -12,7 +12,7 @@ import redis
 
 from feature_repo import keys
 from feature_repo.settings import Settings
-from flows import lake, lake_predictions
+from flows import lake
 from flows.lake import Lake
 from flows.lake_read import LakeReader
 from flows.predictions import Head, Predictions, Words, decode, encode
@@ -101,7 +101,7 @@ def test_a_kill_between_file_and_position_leaves_each_once(
     send(client, predictions(SELL, 3))
     machine.take_served()
     send(client, predictions(SELL, 3, first=3))
-    machine.predictions.shelf.write(lake_predictions._parts(lake_predictions.unwritten(client)))
+    machine.predictions.shelf.write(machine.predictions.parts(machine.predictions.read()))
     again = Lake(settings, client, store, lambda: 0.0)
     again.recover()
     send(client, predictions(SELL, 2, first=6))

@@ -74,10 +74,9 @@ class Machine:
 
     def write_and_die(self) -> None:
         """As far as a kill between file and position lets it come."""
-        drain = self.lake.served
-        for shelf in drain.shelves:
-            if reads := drain._read(shelf.partition):
-                shelf.write(drain._parts(shelf.partition, reads))
+        for drain in self.lake.served:
+            if reads := drain.read():
+                drain.shelf.write(drain.parts(reads))
         self.restart()
 
 
@@ -164,8 +163,9 @@ def test_what_was_dropped_meanwhile_stands(ground: Ground, machine: Machine) -> 
     """A file whose entries left the stream before it was committed is kept, since nobody could write it again."""
     ground.post(event("u1", START, 1))
     made.drain(ground.engine())
-    drain, partition = machine.lake.served, uid_of(ground.store, b"org/u1") % ground.store.partitions
-    drain.shelves[partition].write(drain._parts(partition, drain._read(partition)))
+    partition = uid_of(ground.store, b"org/u1") % ground.store.partitions
+    drain = machine.lake.served[partition]
+    drain.shelf.write(drain.parts(drain.read()))
     bound(ground.client, partition, 0)
     machine.restart()
     assert [(user, now) for user, now, _, _ in from_files(ground.settings)] == [("u1", START)]

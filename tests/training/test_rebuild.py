@@ -18,11 +18,10 @@ import redis
 
 from feature_repo import keys
 from feature_repo.settings import Settings
-from flows import lake_store
+from flows import lake_predictions, lake_store
 from flows.alert import decode
 from flows.alert_store import open_alerts
 from flows.engine import Engine
-from flows.lake_predictions import PredictionDrain
 from flows.lake_read import LakeReader
 from flows.store import StoreError, create, dial, open_store
 from onnx_models.session import Model
@@ -126,11 +125,11 @@ def test_the_lake_of_predictions_goes_on(run: Run) -> None:
     lived(run, 5, 20)
     before, after = (made_predictions(SAME, 3, first) for first in (0, 3))
     send(run.client, before)
-    PredictionDrain(run.settings.lake, run.client).take()
+    lake_predictions.drain(run.settings.lake, run.client).take()
     end(run)
     wipe(run)
     rebuilt(run)
-    drain = PredictionDrain(run.settings.lake, run.client)
+    drain = lake_predictions.drain(run.settings.lake, run.client)
     drain.recover()
     send(run.client, after)
     drain.take()
