@@ -19,10 +19,11 @@ import xxhash
 
 from feature_repo import keys
 from feature_repo.declare import Array
+from flows import tiles
 from flows.eras import Eras
 from flows.plan import Plan
 from flows.store import Store
-from flows.windows import Reading, Table, tiles
+from flows.windows import Reading, Table
 
 VERSION = 1
 _HEAD = struct.Struct("<BxHI")  # version, era, fingerprint of the layout
@@ -100,12 +101,13 @@ class Layouts:
         if head == self.head:
             return entries
         older = self._mapping(head)
-        old = np.frombuffer(entries, np.int64)
-        column = older.columns[(old >> 56) & 0xFF]
-        old, column = old[column >= 0], column[column >= 0]
-        whole = tiles(old) > older.cuts[column]
-        moved = (column[whole] << 56) | (old[whole] & ((1 << 56) - 1))
-        return np.sort(moved).tobytes()
+        key, amount, owner = tiles.read([entries])
+        column = older.columns[key >> tiles.TILE]
+        tile = key & tiles.TILE_MASK
+        whole = (column >= 0) & (tile > older.cuts[column])
+        key = tiles.key(column, tile)[whole]
+        order = np.argsort(key, kind="stable")
+        return tiles.write(key[order], amount[whole][order], owner[whole], 1)[0]
 
     def _mapping(self, head: bytes) -> _Older:
         if head not in self._older:

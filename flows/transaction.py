@@ -93,7 +93,7 @@ class Transactions:
         position = {progress.partition: progress.position for progress in evaluated.progress}
         for at in np.flatnonzero(people.relay[evaluated.rows]).tolist():
             row = int(evaluated.rows[at])
-            values, closed = people.table.values[row], people.table.cold[row]
+            values, (closed,) = people.table.values[row], people.table.closed(np.array([row]))
             change = self._layouts.eras.change(int(values[plan.origin]))
             if not (values[plan.today :].any() or closed or change):
                 continue
@@ -159,9 +159,8 @@ class Transactions:
     def _cold(self, rows: Array, uids: Array, at: Array, into: Commands) -> None:
         """Name and closed tiles of those for whom they changed."""
         people, cold = self._people, list[bytes]()
-        for i in at.tolist():
-            row = int(rows[i])
-            cold += (keys.COLD + uids[i].tobytes(), self._layouts.cold(people.names[row], people.table.cold[row]))
+        for i, closed in zip(at.tolist(), people.table.closed(rows[at]), strict=True):
+            cold += (keys.COLD + uids[i].tobytes(), self._layouts.cold(people.names[int(rows[i])], closed))
         if cold:
             into.add("MSET", *cold)
 

@@ -1,7 +1,7 @@
 """The columnar table: people are rows of one int64 matrix, a micro-batch updates all of its rows at once.
 
 Windows are tiles: hour tiles up to a day, UTC day tiles beyond. The tile that is open now is counted in
-the row itself; closed tiles are a sorted list of packed entries a person (`cold`), of which each window's
+the row itself; closed tiles are a sorted list of a person's (tiles.py), of which each window's
 sum is kept beside the row. So an event costs a scatter-add, and the list is opened only when a tile closes or
 an event comes late. All sums are integers: no order of arrival and no cut of the batches changes them.
 """
@@ -14,14 +14,10 @@ import numpy as np
 from feature_repo.declare import Array
 from feature_repo.finish import DAY, HOUR
 from feature_repo.vocabulary import KEEP_DAYS
+from flows import tiles
 from flows.index import Index
 from flows.plan import DAYS, FIRST, LACKING, MOMENT, Plan
 
-# A closed tile's entry: column (8 bits), tile (20 bits), value (36 bits, signed).
-_TILE = 36
-_TILE_MASK = (1 << 20) - 1
-_KEY_MASK = (1 << 28) - 1  # column and tile: the sign of the entry is the column's highest bit
-_LIMIT = (1 << 35) - 1
 _NEVER = np.iinfo(np.int64).max
 
 
@@ -64,7 +60,7 @@ class Table:
         self.values = np.zeros((capacity, plan.hot), np.int64)
         self._sums = np.zeros((capacity, len(plan.windows)), np.int32)
         self._wide: dict[int, Array] = {}  # sums of rows of which one takes more than 32 bits
-        self.cold: list[bytes] = [b""] * capacity
+        self._tiles: list[bytes] = [b""] * capacity  # closed ones, as tiles.pack gives them
         self.cold_changed = np.zeros(capacity, bool)
         self._flat = self.values.reshape(-1)
         self._free: list[int] = []
@@ -78,10 +74,10 @@ class Table:
     def allocate(self, uids: Array) -> Array:
         """New rows for distinct identities that have none. uint64 (n,) -> int64 (n,). Raises Full."""
         short = len(uids) - len(self._free)
-        if short > len(self.cold) - self._used:
+        if short > len(self._tiles) - self._used:
             raise Full(
                 f"TELLTALE_CACHE_USERS: expected room for {len(uids)} people more, who share an entry of the log;"
-                f" got {len(self.cold)}, of whom {len(self)} are needed: raise it, the entry waits"
+                f" got {len(self._tiles)}, of whom {len(self)} are needed: raise it, the entry waits"
             )
         taken = [self._free.pop() for _ in range(min(len(uids), len(self._free)))]
         rows = np.array([*taken, *range(self._used, self._used + max(short, 0))], np.int64)
@@ -96,7 +92,7 @@ class Table:
         self._keep_sums(rows, np.zeros((len(rows), len(self.plan.windows)), np.int64))
         self.cold_changed[rows] = False
         for row in rows.tolist():
-            self.cold[row] = b""
+            self._tiles[row] = b""
         self._free.extend(rows.tolist())
 
     def rows(self, uids: Array) -> Array:
@@ -173,54 +169,54 @@ class Table:
         self._settle(rows, local, column, tile, amount)
 
     def _settle(self, rows: Array, local: Array, column: Array, tile: Array, amount: Array) -> None:
-        """Merge entries (of rows[local]) into the closed tiles of distinct rows and sum the windows anew."""
-        merged, owner = self._merge(rows, local, _key(column, tile), amount)
-        self._store(rows, merged, owner)
-        self._sum_windows(rows, merged, owner)
+        """Add tiles (of rows[local]) to the closed ones of distinct rows and sum the windows anew."""
+        before = [self._tiles[row] for row in rows.tolist()]
+        key, old, owner = tiles.unpack(before, self.plan.unit)
+        key, owner = np.concatenate((key, tiles.key(column, tile))), np.concatenate((owner, local))
+        after = self._keep(rows, key, np.concatenate((old, amount)), owner)
+        for row, was, is_ in zip(rows.tolist(), before, after, strict=True):
+            if was != is_:
+                self.cold_changed[row] = True
 
-    def _merge(self, rows: Array, local: Array, key: Array, amount: Array) -> tuple[Array, Array]:
-        """(entries, index into rows): old and new entries added up by tile, without those past every window."""
-        old, lengths = self._closed(rows)
-        owner = np.concatenate((np.repeat(np.arange(len(rows)), lengths), local))
-        key = np.concatenate(((old >> _TILE) & _KEY_MASK, key))
-        amount = np.concatenate(((old << (64 - _TILE)) >> (64 - _TILE), amount))
-        kept = np.flatnonzero(self._kept(key, self.values[rows, 0][owner]))
+    def _keep(self, rows: Array, key: Array, amount: Array, owner: Array) -> list[bytes]:
+        """These tiles (owner: index into distinct rows) are from now on all that is closed of the rows: as kept."""
+        key, amount, owner = self._added_up(rows, key, amount, owner)
+        kept = tiles.pack(key, amount, owner, len(rows), self.plan.unit)
+        for row, packed in zip(rows.tolist(), kept, strict=True):
+            self._tiles[row] = packed
+        self._sum_windows(rows, key, amount, owner)
+        return kept
+
+    def _added_up(self, rows: Array, key: Array, amount: Array, owner: Array) -> tuple[Array, Array, Array]:
+        """(key, amount, owner), sorted by owner and key, each once, without those past every window."""
+        kept = np.flatnonzero(self._needed(key, self.values[rows, 0][owner]))
         order = kept[np.argsort((owner[kept] << 28) | key[kept], kind="stable")]
         owner, key, amount = owner[order], key[order], amount[order]
-        starts = np.flatnonzero(_differs(owner) | _differs(key))
+        starts = np.flatnonzero(tiles.differs(owner) | tiles.differs(key))
         sums = np.add.reduceat(amount, starts) if len(starts) else amount
-        return _pack(key[starts], sums, owner[starts])
+        there = np.flatnonzero(sums)
+        starts = starts[there]
+        return key[starts], sums[there], owner[starts]
 
-    def _kept(self, key: Array, now: Array) -> Array:
-        column, tile = key >> 20, key & _TILE_MASK
+    def _needed(self, key: Array, now: Array) -> Array:
+        """Which tiles some window still holds."""
+        column, tile = key >> tiles.TILE, key & tiles.TILE_MASK
         return tile > now // self.plan.unit[column] - self.plan.keep[column]
 
-    def _closed(self, rows: Array) -> tuple[Array, Array]:
-        cold = [self.cold[row] for row in rows.tolist()]
-        return np.frombuffer(b"".join(cold), np.int64), np.fromiter(map(len, cold), np.int64, len(cold)) // 8
+    def closed(self, rows: Array) -> list[bytes]:
+        """The closed tiles of each row, as they are stored."""
+        kept = [self._tiles[row] for row in rows.tolist()]
+        return tiles.write(*tiles.unpack(kept, self.plan.unit), len(rows))
 
-    def _store(self, rows: Array, entries: Array, owner: Array) -> None:
-        packed = entries.tobytes()
-        ends = np.searchsorted(owner, np.arange(len(rows)), side="right") * 8
-        start = 0
-        for row, end in zip(rows.tolist(), ends.tolist(), strict=True):
-            closed = packed[start:end]
-            if closed != self.cold[row]:
-                self.cold[row] = closed
-                self.cold_changed[row] = True
-            start = end
-
-    def _sum_windows(self, rows: Array, entries: Array, owner: Array) -> None:
+    def _sum_windows(self, rows: Array, key: Array, amount: Array, owner: Array) -> None:
         plan = self.plan
-        key, amount = (entries >> _TILE) & _KEY_MASK, (entries << (64 - _TILE)) >> (64 - _TILE)
-        at, window = plan.windows_of.expand(key >> 20)
-        column, tile = key[at] >> 20, key[at] & _TILE_MASK
+        at, window = plan.windows_of.expand(key >> tiles.TILE)
+        column, tile = key[at] >> tiles.TILE, key[at] & tiles.TILE_MASK
         today = self.values[rows, 0][owner[at]] // plan.unit[column]
         inside = tile > today - plan.window_length[window]
         at, window, tile = at[inside], window[inside], tile[inside]
         kind = plan.window_kind[window]
-        first_part = _differs(owner)[at] | _differs(key)[at]  # a large value spans several entries of one tile
-        share = np.where(kind == MOMENT, amount[at] * tile, np.where(kind == DAYS, first_part, amount[at]))
+        share = np.where(kind == MOMENT, amount[at] * tile, np.where(kind == DAYS, 1, amount[at]))
         sums = np.zeros((len(rows), len(plan.windows)), np.int64)
         adds = kind != FIRST
         np.add.at(sums, (owner[at][adds], window[adds]), share[adds])
@@ -264,13 +260,12 @@ class Table:
             values[row, plan.trait + trait] = bit
             values[row, plan.told + trait] = at
 
-    def restore(self, rows: Array, hot: Array, cold: list[bytes]) -> None:
-        """Put saved state into new rows: hot int64 (n, plan.hot), closed tiles of each."""
+    def restore(self, rows: Array, hot: Array, closed: list[bytes]) -> None:
+        """Put saved state into new rows: hot int64 (n, plan.hot), closed tiles of each as they are stored."""
         self.values[rows] = hot
-        for row, closed in zip(rows.tolist(), cold, strict=True):
-            self.cold[row] = closed
-        nothing = np.zeros(0, np.int64)
-        self._settle(rows, nothing, nothing, nothing, nothing)
+        key, amount, owner = tiles.read(closed)
+        self._keep(rows, key, amount, owner)
+        self.cold_changed[rows[owner[~self._needed(key, hot[owner, 0])]]] = True
 
     # -- joining
 
@@ -278,7 +273,7 @@ class Table:
         """Somebody whose history went to another row: only the moment up to which this one stands remains."""
         self.values[row, 1:] = 0
         self._keep_sums(np.array([row]), np.zeros((1, len(self.plan.windows)), np.int64))
-        self.cold[row] = b""
+        self._tiles[row] = b""
         self.cold_changed[row] = True
 
     def absorb(self, row: int, hot: Array, cold: bytes) -> None:
@@ -307,11 +302,9 @@ class Table:
         """Add open counters, closed tiles and last moments to distinct rows."""
         plan = self.plan
         at, column = np.nonzero(hot[:, plan.today : plan.last])
-        entries = np.frombuffer(b"".join(cold), np.int64)
-        owner = np.concatenate((at, np.repeat(np.arange(len(cold)), [len(closed) // 8 for closed in cold])))
-        key = np.concatenate((_key(column, hot[at, 0] // plan.unit[column]), (entries >> _TILE) & _KEY_MASK))
-        amount = np.concatenate((hot[at, plan.today + column], (entries << (64 - _TILE)) >> (64 - _TILE)))
-        column, tile, row = key >> 20, key & _TILE_MASK, rows[owner]
+        open_now = tiles.key(column, hot[at, 0] // plan.unit[column]), hot[at, plan.today + column], at
+        key, amount, owner = map(np.concatenate, zip(open_now, tiles.read(cold), strict=True))
+        column, tile, row = key >> tiles.TILE, key & tiles.TILE_MASK, rows[owner]
         open_ = tile == self.values[row, 0] // plan.unit[column]
         np.add.at(self._flat, row[open_] * plan.hot + plan.today + column[open_], amount[open_])
         self._insert(row[~open_], column[~open_], tile[~open_], amount[~open_])
@@ -392,42 +385,7 @@ def _later(mine: list[int], brought: list[int]) -> list[int]:
     return [bits, told, changed_before if bits == before else told]
 
 
-def packed(key: Array, amount: Array, owner: Array) -> tuple[Array, Array]:
-    """(entries of closed tiles, owner of each). Key: column << 20 | tile, sorted by owner, then key; int64 (n,)."""
-    return _pack(key, amount, owner)
-
-
-def tiles(entries: Array) -> Array:
-    """The tile of each entry of closed tiles."""
-    return (entries >> _TILE) & _TILE_MASK
-
-
-def _key(column: Array, tile: Array) -> Array:
-    return (column << 20) | tile
-
-
-def _differs(x: Array) -> Array:
-    """True where an element differs from the one before it."""
-    out = np.ones(len(x), bool)
-    np.not_equal(x[1:], x[:-1], out=out[1:])
-    return out
-
-
 def _last(rows: Array) -> tuple[Array, Array]:
     """Distinct rows, and the position of the last occurrence of each."""
     unique, from_end = np.unique(rows[::-1], return_index=True)
     return unique, len(rows) - 1 - from_end
-
-
-def _pack(key: Array, amount: Array, owner: Array) -> tuple[Array, Array]:
-    """Entries of nonzero amounts; one beyond 36 bits becomes several of the same tile."""
-    there = np.flatnonzero(amount)
-    key, amount, owner = key[there], amount[there], owner[there]
-    parts = (np.abs(amount) - 1) // _LIMIT + 1
-    if (parts > 1).any():
-        at = np.repeat(np.arange(len(parts)), parts)
-        rest = _differs(at)
-        full = np.sign(amount[at]) * _LIMIT
-        amount = np.where(rest, amount[at] - (parts[at] - 1) * full, full)
-        key, owner = key[at], owner[at]
-    return (key << _TILE) | (amount & ((1 << _TILE) - 1)), owner

@@ -185,7 +185,7 @@ class _Replay:
             return False
         other = self._table.rows(np.array([2], np.uint64))
         apply(self._table, other, self._known[it.anonymous], self._parts[it.anonymous, it.until], it.until)
-        values, cold = self._table.values[int(other[0])], self._table.cold[int(other[0])]
+        values, (cold,) = self._table.values[int(other[0])], self._table.closed(other)
         hot = values[: self._plan.hot].copy()
         self._table.release(other)
         self._table.touch(self._row, np.array([max(ms_at(it.at), int(hot[0]))]))

@@ -6,8 +6,6 @@ the person's origin (`flows.eras`). Both are sums of integers a tile, so what is
 
 from __future__ import annotations
 
-from itertools import pairwise
-
 import msgspec
 import numpy as np
 import redis
@@ -15,9 +13,10 @@ import redis
 from feature_repo import keys
 from feature_repo.finish import DAY
 from feature_repo.vocabulary import KEEP_DAYS, UNKNOWN, spelled
+from flows import tiles
 from flows.eras import Eras
 from flows.plan import Ragged
-from flows.windows import Table, packed
+from flows.windows import Table
 from training.people import Array
 
 Amounts = tuple[Array, Array, Array]
@@ -209,7 +208,4 @@ def _difference(people: int, more: Amounts, less: Amounts) -> list[bytes]:
     person, key, amount = person[order], key[order], amount[order]
     starts = np.flatnonzero(np.diff((person << 28) | key, prepend=-1))
     sums = np.add.reduceat(amount, starts) if len(starts) else amount
-    entries, owner = packed(key[starts], sums, person[starts])
-    cuts = (np.searchsorted(owner, np.arange(people + 1)) * 8).tolist()
-    data = entries.tobytes()
-    return [data[start:end] for start, end in pairwise(cuts)]
+    return tiles.write(key[starts], sums, person[starts], people)

@@ -120,7 +120,9 @@ class Rejoined:
         if person is not None:
             apply(table, row, person, after, until)
         hot = self._layouts.head + table.values[0, : self._plan.hot].tobytes()
-        return Content(hot, self._layouts.cold(b"", table.cold[0]), None if until in (-1, _END) else entry_at(until))
+        return Content(
+            hot, self._layouts.cold(b"", table.closed(row)[0]), None if until in (-1, _END) else entry_at(until)
+        )
 
     def _lacks(self, hot: bytes) -> bool:
         return bool(np.frombuffer(hot, np.int64, offset=len(self._layouts.head))[self._plan.origin])

@@ -144,7 +144,7 @@ def test_any_cut_gives_the_same_bits(updates: list[tuple[int, list[Any]]], cuts:
         if one[0] >= 0:
             assert whole.evaluate(one).tobytes() == parts.evaluate(other).tobytes()
             assert whole.values[one].tobytes() == parts.values[other].tobytes()
-            assert whole.cold[int(one[0])] == parts.cold[int(other[0])]
+            assert whole.closed(one) == parts.closed(other)
 
 
 @QUIET
@@ -159,7 +159,7 @@ def test_absorbed_history_counts_as_ones_own(updates: list[tuple[int, list[Any]]
     now = int(table.values[rows, 0].max(initial=START)) + passed
     table.touch(rows[:1], np.array([now]))
     oracle.person("u0").absorb(oracle.person("u1"), now)
-    table.absorb(int(rows[0]), table.values[rows[1], : PLAN.hot].copy(), table.cold[int(rows[1])])
+    table.absorb(int(rows[0]), table.values[rows[1], : PLAN.hot].copy(), table.closed(rows[1:2])[0])
     assert not unlike(named(table.evaluate(rows[:1])[0]), oracle.person("u0").features())
     table.touch(rows[:1], np.array([now + 20 * DAY]))
     oracle.person("u0").pass_time(now + 20 * DAY)
@@ -272,7 +272,7 @@ def _moved(old: Table, layouts: Layouts, reader: Layouts) -> Table:
     """The same people after a round trip through Redis' bytes."""
     used = old.rows(np.arange(40, dtype=np.uint64))
     hot = [layouts.head + old.values[row, : old.plan.hot].tobytes() for row in used]
-    cold = [layouts.cold(b"org/u%d" % i, old.cold[row]) for i, row in enumerate(used.tolist())]
+    cold = [layouts.cold(b"org/u%d" % i, closed) for i, closed in enumerate(old.closed(used))]
     rows, names, closed = reader.read(hot, cold)
     assert names == [b"org/u%d" % i for i in range(40)]
     table = Table(reader.plan, 40)

@@ -192,7 +192,7 @@ class Ideal:
         row, to = self._row(anonymous), self._row(self._joined[anonymous])
         for each in (row, to):
             self._table.touch(each, np.array([now]))
-        hot, closed = self._table.values[row[0], : self._plan.hot].copy(), self._table.cold[row[0]]
+        hot, (closed,) = self._table.values[row[0], : self._plan.hot].copy(), self._table.closed(row)
         self._table.absorb(int(to[0]), hot, closed)
         self._table.empty(int(row[0]))
 
