@@ -17,6 +17,7 @@ import redis
 
 from feature_repo import keys, vocabulary
 from feature_repo.declare import Value
+from feature_repo.moments import instant
 from feature_repo.settings import Settings
 from feature_repo.vocabulary import Vocabulary
 from flows.store import Store, connect, open_store
@@ -88,7 +89,7 @@ def report(settings: Settings, earlier: Path | None = None, sample: int = 10_000
         found = sampled(client, v, sample)
     catalogue = Cataloguer(settings, v).catalogue
     views = [_view(settings, view, found[view.name], reference, now) for view in catalogue.views]
-    at = datetime.fromtimestamp(now / 1000, UTC)
+    at = instant(now)
     return Report(at=at, clock=store.clock, reference=reference.says, views=views)
 
 

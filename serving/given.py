@@ -9,8 +9,10 @@ from starlette.requests import Request
 
 from serving.body import read_json
 from serving.errors import ApiError, located
+from serving.openapi import Parameter
 
 T = TypeVar("T")
+PERSON = Parameter("id", "the userId; `anon:` and the anonymousId for somebody not yet known by name", where="path")
 ERRORS = {
     413: "too large",
     415: "another type or compression of content",
@@ -21,8 +23,13 @@ ERRORS = {
 async def given(request: Request, kind: type[T], most: int) -> T:
     """The body as `kind`; none at all is as `{}`. Raises ApiError 413, 415 or 422, and Gone."""
     body = await read_json(dict(request.scope["headers"]), request.receive, most)
+    return decoded(body or b"{}", kind)
+
+
+def decoded(body: bytes, kind: type[T]) -> T:
+    """Raises ApiError 422, which names the field."""
     try:
-        return msgspec.json.decode(body or b"{}", type=kind)
+        return msgspec.json.decode(body, type=kind)
     except RecursionError:
         raise ApiError(422, "nested too deep", "body") from None
     except UnicodeDecodeError as error:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from datetime import UTC, datetime
+from datetime import datetime
 from functools import cached_property
 from typing import Annotated, Any
 
@@ -18,6 +18,7 @@ from starlette.routing import Route
 
 from feature_repo import keys
 from feature_repo.layout import entity_key, timestamp_field
+from feature_repo.moments import instant
 from feature_repo.training_sets import EVENT_TIMESTAMP
 from flows import scored
 from flows.lake_read import LakeReader, Window
@@ -28,6 +29,7 @@ from flows.state import identity
 from flows.store import connect
 from serving import api
 from serving.errors import ApiError, json_response, unavailable
+from serving.given import PERSON
 from serving.openapi import Operation, Parameter
 from serving.query import asked, between, moment
 
@@ -118,10 +120,7 @@ async def scores(request: Request) -> Response:
     user, given = request.path_params["user"], asked(request, READERS)
     mine: LastScores = request.app.state.last_scores
     name = f"{api.organisation(request)}/{user}"
-    last = [
-        StreamScore(s.model, s.version, datetime.fromtimestamp(s.at / 1000, UTC), s.calibrated, s.raw)
-        for s in await mine.last(name)
-    ]
+    last = [StreamScore(s.model, s.version, instant(s.at), s.calibrated, s.raw) for s in await mine.last(name)]
     last = sorted((s for s in last if not math.isnan(s.score)), key=lambda s: -s.score)
     most, followed = given.get("limit", USUAL), mine.followed(name)
     past = await run_in_threadpool(mine.past, name, given.get("since", 0), most) if followed and most else []
@@ -136,7 +135,7 @@ operations = [
         tag="Scores",
         gives=StreamScores,
         parameters=(
-            Parameter("id", "the userId; `anon:` and the anonymousId for somebody not yet known by name", where="path"),
+            PERSON,
             Parameter("limit", f"scores of the history, at most; {USUAL} unless told, 0 to {MOST}", int),
             Parameter("since", "history from then on: ISO 8601, or ms since 1970"),
         ),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Annotated
 
 import msgspec
@@ -12,12 +12,14 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from feature_repo.moments import instant
 from flows.outcome_store import Outcome, of_prediction, record
 from flows.prediction_id import PredictionId
 from serving import api
 from serving.alert_feed import Shelf
 from serving.body import read_json
-from serving.errors import MAX_SHOWN, ApiError, json_response, located
+from serving.errors import MAX_SHOWN, ApiError, json_response
+from serving.given import ERRORS, decoded
 from serving.openapi import Operation, Parameter
 from serving.query import moment
 
@@ -55,7 +57,7 @@ class PredictionOutcome(msgspec.Struct):
 
 async def tell(request: Request) -> Response:
     body = await read_json(dict(request.scope["headers"]), request.receive, BODY_BYTES)
-    known, told = _known(request), _read(body)
+    known, told = _known(request), decoded(body, OutcomeTold)
     new = Outcome(
         prediction_id=request.path_params["id"],
         organisation=api.organisation(request),
@@ -88,24 +90,12 @@ def _known(request: Request) -> PredictionId:
     return found
 
 
-def _read(body: bytes) -> OutcomeTold:
-    try:
-        return msgspec.json.decode(body, type=OutcomeTold)
-    except RecursionError:
-        raise ApiError(422, "nested too deep", "body") from None
-    except UnicodeDecodeError as error:
-        raise ApiError(422, f"expected UTF-8: {error.reason} at byte {error.start}", "body") from None
-    except msgspec.MsgspecError as error:
-        field, detail = located(error)
-        raise ApiError(422, detail, field) from None
-
-
 def _moment(told: str | int | None) -> int | None:
     if told is None:
         return None
     try:
         found = moment(str(told))
-        _time(found)  # what comes after the year 9999 has no date
+        instant(found)  # what comes after the year 9999 has no date
     except (ValueError, OverflowError) as error:
         raise ApiError(422, f"{error}, got {str(told)[:100]!r}", "at") from None
     return found
@@ -117,17 +107,13 @@ def _shelf(request: Request) -> Shelf:
 
 def _shown(found: list[Outcome]) -> PredictionOutcome:
     first, records = found[0], [_record(one) for one in found]
-    return PredictionOutcome(first.prediction_id, first.model, _time(first.predicted_at), records[0], records[1:])
+    return PredictionOutcome(first.prediction_id, first.model, instant(first.predicted_at), records[0], records[1:])
 
 
 def _record(one: Outcome) -> OutcomeRecord:
     return OutcomeRecord(
-        one.outcome, one.value, None if one.at is None else _time(one.at), one.notes, _time(one.recorded_at)
+        one.outcome, one.value, None if one.at is None else instant(one.at), one.notes, instant(one.recorded_at)
     )
-
-
-def _time(ms: int) -> datetime:
-    return datetime.fromtimestamp(ms / 1000, UTC)
 
 
 _PATH = "/v1/predictions/{id}/outcome"
@@ -144,9 +130,7 @@ operations = [
         gives=PredictionOutcome,
         errors={
             404: "there is no such prediction",
-            413: "too large",
-            415: "another type or compression of content",
-            422: "what cannot be read; `field` names it",
+            **ERRORS,
         },
     ),
     Operation(

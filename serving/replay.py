@@ -18,6 +18,7 @@ import numpy as np
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from feature_repo.moments import instant
 from feature_repo.settings import Settings
 from serving.client import Closed, Door, Turned
 from serving.complaint import Complaint
@@ -169,7 +170,7 @@ def _post_all(door: Door, file: BinaryIO, index: Index, pace: Pace, history: boo
 
 
 def _minute(at: int) -> str:
-    return f"{datetime.fromtimestamp(at / 1000, UTC):%Y-%m-%d %H:%M}"
+    return f"{instant(at):%Y-%m-%d %H:%M}"
 
 
 def _bar() -> Progress:

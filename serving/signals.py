@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import datetime
 from functools import cached_property
 from typing import Annotated
 
@@ -14,6 +14,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from feature_repo.moments import instant
 from flows import evidence
 from flows.lake_read import LakeReader
 from flows.plan import Plan
@@ -21,6 +22,7 @@ from flows.state import UserState, read_user
 from flows.store import connect
 from serving import api
 from serving.errors import ApiError, json_response, unavailable
+from serving.given import PERSON
 from serving.openapi import Operation, Parameter
 from serving.query import asked, between
 
@@ -99,7 +101,7 @@ class Signals:
             told.append(
                 UserSignal(s.name, s.family, r.strength, r.confidence, r.counts, s.window, s.description, s.says, shown)
             )
-        return UserSignals(user, datetime.fromtimestamp(state.at / 1000, UTC), told)
+        return UserSignals(user, instant(state.at), told)
 
 
 async def signals(request: Request) -> Response:
@@ -118,7 +120,7 @@ operations = [
         tag="People",
         gives=UserSignals,
         parameters=(
-            Parameter("id", "the user's id, or anon: and the anonymous id", where="path"),
+            PERSON,
             Parameter("events", f"newest events of each signal, at most; {USUAL} unless told, 0 to {MOST}", int),
         ),
         errors={400: "a parameter that cannot be read", 404: "nothing is known of that user"},

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import datetime
 
 import msgspec
 import numpy as np
@@ -13,6 +13,7 @@ from starlette.routing import Route
 
 from feature_repo.declare import Service
 from feature_repo.layout import entity_key, field, read_double, read_timestamp, timestamp_field
+from feature_repo.moments import instant
 from feature_repo.vocabulary import Vocabulary
 from flows.explain import Explainer
 from flows.reasons import contributions, in_words
@@ -21,8 +22,9 @@ from onnx_models.session import Model
 from onnx_models.watch import Watch
 from serving import api
 from serving.errors import ApiError, json_response
+from serving.given import PERSON
 from serving.messages import Contribution, FeatureValue, Score, UserFeatures, UserScores
-from serving.openapi import Operation, Parameter
+from serving.openapi import Operation
 
 TELLING = 5  # contributions shown
 
@@ -60,7 +62,7 @@ async def read(parts: api.Api, organisation: str, user: str) -> Known:
     if stamp is None:
         raise ApiError(404, f"nothing is known of a user {user[:200]!r}", "id")
     values = {name: read_double(value) for name, value in zip(names, found, strict=True)}
-    return Known(datetime.fromtimestamp(read_timestamp(stamp) / 1000, UTC), values)
+    return Known(instant(read_timestamp(stamp)), values)
 
 
 class Scorer:
@@ -108,14 +110,13 @@ class Scorer:
 
 
 routes = [Route("/v1/users/{user:path}/features", features), Route("/v1/users/{user:path}/scores", scores)]
-_ID = Parameter("id", "the userId; `anon:` and the anonymousId for somebody not yet known by name", where="path")
 _NOBODY = {404: "nothing is known of this user"}
 operations = [
     Operation(
         path="/v1/users/{id}/features",
         summary="A person's features, with the moment at which they held",
         tag="People",
-        parameters=(_ID,),
+        parameters=(PERSON,),
         gives=UserFeatures,
         errors=_NOBODY,
     ),
@@ -123,7 +124,7 @@ operations = [
         path="/v1/users/{id}/scores",
         summary="What each model makes of them, and which features moved it",
         tag="People",
-        parameters=(_ID,),
+        parameters=(PERSON,),
         gives=UserScores,
         errors=_NOBODY,
     ),

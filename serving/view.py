@@ -7,7 +7,6 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from datetime import UTC, datetime
 from typing import Any
 
 import msgspec
@@ -17,6 +16,7 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
+from feature_repo.moments import instant
 from serving.client import Closed, Door, Turned
 from serving.metrics_read import Meters, read_meters
 
@@ -151,7 +151,7 @@ def status(seen: Seen) -> dict[str, str]:
 
 def alert_text(alert: dict[str, Any]) -> Text:
     """One line for who and what, one for each reason."""
-    moment = f"{datetime.fromtimestamp(alert['scored_at'] / 1000, UTC):%Y-%m-%d %H:%M}"
+    moment = f"{instant(alert['scored_at']):%Y-%m-%d %H:%M}"
     text = Text(f"{moment}  ")
     text.append(f"{alert['priority']:8}", style=COLOURS.get(alert["priority"], ""))
     text.append(f" {alert['type']:20} ", style="bold")

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import argparse
 import sys
-from datetime import UTC, datetime
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from feature_repo import keys, settings
+from feature_repo.moments import instant
 from feature_repo.settings import Settings
 from feature_repo.vocabulary import Vocabulary, load
 from flows.store import StoreError, connect, open_store
@@ -90,7 +90,7 @@ def unwritten(current: Settings, asked: Labels) -> str:
 
 
 def _iso(ms: int) -> str:
-    return f"{datetime.fromtimestamp(ms / 1000, UTC):%Y-%m-%dT%H:%M:%SZ}"
+    return f"{instant(ms):%Y-%m-%dT%H:%M:%SZ}"
 
 
 def _joined(current: Settings, vocabulary: Vocabulary, given: argparse.Namespace, asked: Labels) -> pa.Table:

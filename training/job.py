@@ -8,6 +8,7 @@ import msgspec
 import numpy as np
 
 from feature_repo.declare import Service
+from feature_repo.moments import instant
 from feature_repo.vocabulary import Vocabulary
 from onnx_models import card
 from onnx_models.session import Model
@@ -206,6 +207,6 @@ def _tried(training: Training, tuned: Tuned) -> str:
 
 
 def _rows(of: Examples, entity: str) -> str:
-    first, last = (datetime.fromtimestamp(int(at) / 1000, UTC).date() for at in (of.at.min(), of.at.max()))
+    first, last = (instant(int(at)).date() for at in (of.at.min(), of.at.max()))
     people = len(np.unique(of.person))
     return f"{len(of):,} of {people:,} {entity}s, {int(of.label.sum()):,} with the outcome, {first} to {last}"

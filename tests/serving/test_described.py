@@ -87,15 +87,17 @@ def test_answers_are_what_the_description_says(
     assert answer.status == status
     content = operation["responses"][str(status)]["content"]
     assert answer.headers["content-type"] in content
-    check(document, content[answer.headers["content-type"]]["schema"], answer.json)
+    assert wrong(document, content[answer.headers["content-type"]]["schema"], answer.json) == []
     if status == 200 and message is not None and described != "/v1/batch":
         schema = operation["requestBody"]["content"]["application/json"]["schema"]
         kind = {"type": path.rpartition("/")[2]} if described in CALLS else {}
-        check(document, schema, {**kind, **message})  # type: ignore[dict-item]
+        assert wrong(document, schema, {**kind, **message}) == []  # type: ignore[dict-item]
 
 
-def check(document: dict[str, Any], schema: dict[str, Any], value: object) -> None:
-    jsonschema.Draft202012Validator({**schema, "components": document["components"]}).validate(value)
+def wrong(document: dict[str, Any], schema: dict[str, Any], value: object) -> list[str]:
+    """What of the value is not as the schema says."""
+    validator = jsonschema.Draft202012Validator({**schema, "components": document["components"]})
+    return [error.message for error in validator.iter_errors(value)]
 
 
 @settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
