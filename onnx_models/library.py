@@ -20,8 +20,9 @@ import msgspec
 from feature_repo import vocabulary
 from feature_repo.settings import Settings
 from onnx_models import book as books
-from onnx_models import registry
+from onnx_models import calibrations, registry
 from onnx_models.book import Book, By, State
+from onnx_models.calibrations import Calibration, Calibrations
 from onnx_models.card import Metadata
 from onnx_models.files import locked, replace
 from onnx_models.proof import Proofs
@@ -90,6 +91,20 @@ class Library:
             return Book()
         except (OSError, msgspec.MsgspecError, UnicodeDecodeError) as error:
             raise Damaged(f"{file}: expected a registry: {error}") from error
+
+    def calibrations(self, name: str) -> Calibrations:
+        """What was learned online of its versions. Raises Damaged."""
+        return calibrations.read(self._folder(name))
+
+    def calibrate(
+        self, name: str, version: str, organisation: str, new: tuple[float, float] | None, who: str, why: str
+    ) -> Calibration | None:
+        """Two numbers (a, b) hold from now on, or, None, the version's own; None where that is so already.
+
+        Raises ValueError outside the bounds, NoVersion, Conflict, Damaged.
+        """
+        self.place(name, version)
+        return calibrations.change(self._folder(name), version, organisation, new, who, why)
 
     def states(self, name: str) -> dict[str, State | None]:
         """Every version's state, oldest first. None: newer than what is deployed, and not registered."""

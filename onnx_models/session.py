@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import copy
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import onnxruntime
 
 from onnx_models.card import BOOSTER, ONNX, Metadata
+
+if TYPE_CHECKING:
+    from onnx_models.calibrations import Calibration
 
 Array = np.ndarray[Any, Any]
 INPUT = "features"  # the graph's only input
@@ -22,7 +27,8 @@ ONNX_ERRORS: tuple[type[Exception], ...] = tuple(  # they share no base
 class Model:
     """One verified version. `refused` tells which newer versions were passed over, and why.
 
-    `booster`: the same trees for XGBoost, which explain; empty where there are none.
+    `booster`: the same trees for XGBoost, which explain; empty where there are none. `calibrations`: what holds online
+    of this version, by organisation; `scores` knows nothing of them.
     """
 
     def __init__(
@@ -37,6 +43,7 @@ class Model:
         self.metadata = metadata
         self.directory = directory
         self.refused = refused
+        self.calibrations: Mapping[str, Calibration] = {}
         self.booster = (directory / BOOSTER).read_bytes() if booster is None else booster
         self._session = _session((directory / ONNX).read_bytes() if graph is None else graph)
 
@@ -58,6 +65,14 @@ class Model:
     @property
     def threshold(self) -> float:
         return self.metadata.threshold
+
+    def with_(self, calibrations: Mapping[str, Calibration]) -> Model:
+        """The same, with what holds online now; itself where nothing changed."""
+        if calibrations == self.calibrations:
+            return self
+        other = copy.copy(self)
+        other.calibrations = calibrations
+        return other
 
     def score(self, matrix: Array) -> Array:
         """Calibrated probability of each row: (n, inputs) -> float32 (n,). NaN for a row that is not finite."""

@@ -76,7 +76,7 @@ class Watch:
     def _take(self, name: str, *, wait: bool) -> None:
         wrong: list[ModelError] = []
         model, shadow = self._deployed(name, wrong, wait=wait), self._shadow(name, wrong, wait=wait)
-        self.models = _with(self.models, name, model)
+        self.models = _with(self.models, name, model and self._calibrated(model, wrong))
         self.shadows = _with(self.shadows, name, shadow)
         why = "; ".join(map(str, wrong))
         if why and why != self.refused.get(name) and (model or self.library.versions(name)):
@@ -101,6 +101,14 @@ class Watch:
         if not candidates:
             wrong.append(self.library.absent(name))
         return held
+
+    def _calibrated(self, model: Model, wrong: list[ModelError]) -> Model:
+        """With what holds online; while that cannot be read, the version's own calibration does."""
+        try:
+            return model.with_(self.library.calibrations(model.name).holding(model.version))
+        except ModelError as error:
+            wrong.append(error)
+            return model.with_({})
 
     def _shadow(self, name: str, wrong: list[ModelError], *, wait: bool) -> Model | None:
         held = self.shadows.get(name)
