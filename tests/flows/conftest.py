@@ -9,8 +9,29 @@ import pytest
 import redis
 
 from feature_repo.settings import Settings
+from flows.lake_read import LakeReader
+from flows.store import Store, create
 from tests.flows import streams_made as made
 from tests.flows.ground import Ground
+from tests.flows.made_logs import VOCABULARY, Log
+
+
+@pytest.fixture
+def store(client: redis.Redis, settings: Settings) -> Store:
+    """An empty store, as it was created."""
+    return create(client, settings)
+
+
+@pytest.fixture
+def log(client: redis.Redis, store: Store) -> Log:
+    """Appends to its log."""
+    return Log(client, store)
+
+
+@pytest.fixture
+def reader(client: redis.Redis, store: Store, settings: Settings) -> LakeReader:
+    """Reads its lake, and what is in its log alone."""
+    return LakeReader(settings.lake, VOCABULARY, store, client)
 
 
 @pytest.fixture

@@ -34,21 +34,6 @@ from tests.flows.made_logs import DAY, START, VOCABULARY, Log, track
 PATIENCE = 60.0
 
 
-@pytest.fixture
-def store(client: redis.Redis, settings: Settings) -> Store:
-    return create(client, settings)
-
-
-@pytest.fixture
-def log(client: redis.Redis, store: Store) -> Log:
-    return Log(client, store)
-
-
-@pytest.fixture
-def reader(client: redis.Redis, store: Store, settings: Settings) -> LakeReader:
-    return LakeReader(settings.lake, VOCABULARY, store, client)
-
-
 class Machine:
     """The lake's parts run by hand: a clock that the test moves, flushes when the test says."""
 

@@ -27,28 +27,13 @@ from flows.lake import Lake
 from flows.lake_files import EVENTS, File
 from flows.lake_read import LakeReader, Window
 from flows.lake_shelf import LakeError
-from flows.store import Store, create
+from flows.store import Store
 from tests.flows.made_logs import DAY, START, VOCABULARY, Log, track
 from training.past_lake import from_lake
 from training.relogged import entries
 
 PATIENCE = 60.0
 PEOPLE = [f"u{i}" for i in range(40)]  # some in each of the four partitions
-
-
-@pytest.fixture
-def store(client: redis.Redis, settings: Settings) -> Store:
-    return create(client, settings)
-
-
-@pytest.fixture
-def log(client: redis.Redis, store: Store) -> Log:
-    return Log(client, store)
-
-
-@pytest.fixture
-def reader(client: redis.Redis, store: Store, settings: Settings) -> LakeReader:
-    return LakeReader(settings.lake, VOCABULARY, store, client)
 
 
 class Machine:

@@ -16,7 +16,7 @@ from flows import lake
 from flows.lake import Lake
 from flows.lake_read import LakeReader
 from flows.predictions import Head, Predictions, Words, decode, encode
-from flows.store import Store, create
+from flows.store import Store
 from tests.flows.both_sides import VOCABULARY
 
 SELL = Head("sell", "20260101000000", "", "user", ("visits", "lead_crm:source", "model"))
@@ -36,11 +36,6 @@ def predictions(head: Head, n: int, first: int = 0) -> Predictions:
 def send(client: redis.Redis, rows: Predictions, id_: str = "*") -> None:
     fields = encode(rows)
     client.xadd(keys.PREDICTIONS, dict(zip(fields[::2], fields[1::2], strict=True)), id=id_)
-
-
-@pytest.fixture
-def store(client: redis.Redis, settings: Settings) -> Store:
-    return create(client, settings)
 
 
 @pytest.fixture
