@@ -8,6 +8,7 @@ from typing import Literal
 import msgspec
 
 Priority = Literal["CRITICAL", "HIGH", "MEDIUM", "LOW"]
+Status = Literal["PENDING", "DELIVERED", "ACKNOWLEDGED", "CONVERTED", "DISMISSED", "EXPIRED"]
 
 MIN_CONFIDENCE = 0.5  # below this nothing fires
 LEVELS: tuple[tuple[Priority, float, float], ...] = (  # priority, least score, least confidence
@@ -31,7 +32,9 @@ class Opened(msgspec.Struct, frozen=True, kw_only=True):
     """A score that opened an episode. Times are milliseconds since 1970.
 
     `event_at` and `scored_at` are the log's time; `stored_at` is when the drain wrote it to SQL, by its own
-    clock (0 until then). `reasons` are in words, strongest first, filled by the drain.
+    clock (0 until then). `reasons` are in words, strongest first, filled by the drain. `withheld`: kept from everybody,
+    so that what becomes of such people can be compared; `calibration`: the number of the recalibration that made
+    `score` of the model's own (0: none did). `status` and since when (`status_at`) move afterwards, in SQL alone.
     """
 
     id: str
@@ -49,6 +52,10 @@ class Opened(msgspec.Struct, frozen=True, kw_only=True):
     scored_at: int
     stored_at: int = 0
     reasons: list[str] = []
+    withheld: bool = False
+    calibration: int = 0
+    status: Status = "PENDING"
+    status_at: int = 0
 
 
 class Alert(Opened, frozen=True, kw_only=True):

@@ -100,7 +100,8 @@ class Writer:
     def _insert(self, items: Sequence[Waiting], unfit: set[bytes]) -> int | None:
         """The highest number in SQL, or None when stopped before it was done."""
         now = int(time.time() * 1000)
-        rows = [msgspec.structs.replace(item.alert, stored_at=now) for item in items if item.alert]
+        found = [item.alert for item in items if item.alert]
+        rows = [msgspec.structs.replace(alert, stored_at=now, status_at=alert.scored_at) for alert in found]
         try:
             return patiently(lambda: self.store.insert(rows), SQL_DOWN)
         except UNFIT as error:

@@ -2,30 +2,25 @@
 
 from __future__ import annotations
 
-import fcntl
-import os
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import sqlalchemy as sa
-from sqlalchemy.dialects import postgresql, sqlite
 
 from feature_repo.settings import Settings
-from flows.alert import Alert, Priority
+from flows import database
+from flows.alert import Alert, Priority, Status
 
-WRITERS = 7_454_001  # PostgreSQL's advisory lock: writers commit one after another, so `seq` grows as they commit
-LOCK_PATIENCE = 0.5  # seconds that SQLite waits for another writer
+metadata = database.metadata
 JSON_COLUMNS = ("signals", "features", "reasons")
-EXACT = ("organisation", "type", "priority", "user")  # filters that are equalities
+EXACT = ("organisation", "type", "priority", "user", "status")  # filters that are equalities
 
-metadata = sa.MetaData()
 alerts = sa.Table(
     "alerts",
     metadata,
-    sa.Column("seq", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), primary_key=True, autoincrement=True),
+    database.number(),
     sa.Column("id", sa.String(64), nullable=False, unique=True),
     sa.Column("organisation", sa.Text, nullable=False),
     sa.Column("user", sa.Text, nullable=False),
@@ -42,15 +37,36 @@ alerts = sa.Table(
     sa.Column("scored_at", sa.BigInteger, nullable=False),
     sa.Column("stored_at", sa.BigInteger, nullable=False),
     sa.Column("reasons", sa.Text, nullable=False),
+    sa.Column("status", sa.String(16), nullable=False, server_default="PENDING"),
+    sa.Column(
+        "status_at",
+        sa.BigInteger,
+        nullable=False,
+        server_default="0",
+        info={"fill": ("UPDATE alerts SET status_at = scored_at",)},  # of those stored before there was a status
+    ),
+    sa.Column("withheld", sa.Boolean, nullable=False, server_default=sa.false()),
+    sa.Column("calibration", sa.Integer, nullable=False, server_default="0"),
     sa.Index("alerts_by_organisation", "organisation", "seq"),
     # In the order of the list; what stands after `seq` is tested without fetching the row.
     sa.Index("alerts_by_time", "organisation", "scored_at", "seq", "score"),
     sa.Index("alerts_by_type", "organisation", "type", "scored_at", "seq", "priority", "score"),
     sa.Index("alerts_by_priority", "organisation", "priority", "scored_at", "seq", "score"),
     sa.Index("alerts_by_user", "organisation", "user", "scored_at", "seq"),
+    sa.Index("alerts_by_status", "organisation", "status", "scored_at", "seq", "type", "priority", "score"),
+    sa.Index("alerts_by_age", "status", "scored_at"),  # across organisations: what expires
     sqlite_autoincrement=True,  # a number is never given twice, so a stream resumes without a mix-up
 )
-
+_withheld = alerts.c.withheld.is_(True)
+sa.Index(
+    "alerts_withheld",
+    alerts.c.organisation,
+    alerts.c.withheld,  # the same in all of them: without it SQLite prefers `alerts_by_time`
+    alerts.c.scored_at,
+    alerts.c.seq,
+    sqlite_where=_withheld,
+    postgresql_where=_withheld,
+)
 
 Place = tuple[int, int]  # in the list: `scored_at`, `seq`
 
@@ -65,6 +81,8 @@ class Filter(msgspec.Struct, frozen=True, kw_only=True):
     since: int | None = None
     until: int | None = None
     min_score: float | None = None
+    status: Status | None = None
+    withheld: bool | None = None
 
 
 class Stored(msgspec.Struct, frozen=True):
@@ -82,20 +100,19 @@ class AlertStore:
     """The table behind one engine. `OperationalError` of SQLAlchemy means that the database is not there now."""
 
     def __init__(self, url: str) -> None:
-        self.engine = _engine(url)
+        self.engine = database.engine(url)
 
     def create(self) -> None:
-        """Makes the table where there is none; several processes may do so at once."""
-        with _alone(self.engine.url), self.engine.begin() as connection:
-            self._one_by_one(connection)
-            metadata.create_all(connection)
+        """Makes or brings up the tables; several processes may do so at once."""
+        database.create(self.engine)
 
     def insert(self, new: Sequence[Alert]) -> int:
         """Stores those whose id is not there yet, all or none; returns the highest `seq` then in the table."""
         with self.engine.begin() as connection:
-            self._one_by_one(connection)
+            database.one_by_one(connection)
             if new:
-                connection.execute(_insert(self.engine.dialect.name), [_row(alert) for alert in new])
+                once = database.insert(connection, alerts).on_conflict_do_nothing(index_elements=["id"])
+                connection.execute(once, [_row(alert) for alert in new])
             return _head(connection)
 
     def head(self) -> int:
@@ -105,7 +122,7 @@ class AlertStore:
 
     def find(self, alert: str, organisation: str | None = None) -> Alert | None:
         """The alert of that id, if it is the organisation's."""
-        query = sa.select(alerts).where(alerts.c.id == alert, *_where(Filter(organisation=organisation)))
+        query = sa.select(alerts).where(alerts.c.id == alert, *where(Filter(organisation=organisation)))
         with self.engine.connect() as connection:
             row = connection.execute(query).mappings().first()
         return _stored(row).alert if row else None
@@ -115,11 +132,11 @@ class AlertStore:
         place = sa.tuple_(alerts.c.scored_at, alerts.c.seq)
         bound = () if before is None else (place < before,)
         latest_first = alerts.c.scored_at.desc(), alerts.c.seq.desc()
-        return self._fetch(sa.select(alerts).where(*_where(only), *bound).order_by(*latest_first).limit(limit))
+        return self._fetch(sa.select(alerts).where(*where(only), *bound).order_by(*latest_first).limit(limit))
 
     def after(self, only: Filter, seq: int, limit: int) -> list[Stored]:
         """Oldest first, at most `limit`, of those with a higher `seq`."""
-        query = sa.select(alerts).where(*_where(only), alerts.c.seq > seq).order_by(alerts.c.seq).limit(limit)
+        query = sa.select(alerts).where(*where(only), alerts.c.seq > seq).order_by(alerts.c.seq).limit(limit)
         return self._fetch(query)
 
     def opened(self) -> list[tuple[str, str, str, int]]:
@@ -131,10 +148,6 @@ class AlertStore:
 
     def close(self) -> None:
         self.engine.dispose()
-
-    def _one_by_one(self, connection: sa.Connection) -> None:
-        if self.engine.dialect.name == "postgresql":
-            connection.execute(sa.select(sa.func.pg_advisory_xact_lock(WRITERS)))
 
     def _fetch(self, query: sa.Select[Any]) -> list[Stored]:
         with self.engine.connect() as connection:
@@ -149,40 +162,6 @@ def open_alerts(settings: Settings) -> AlertStore:
     store = AlertStore(settings.database)
     store.create()
     return store
-
-
-def _engine(url: str) -> sa.Engine:
-    if not url.startswith("sqlite"):
-        return sa.create_engine(url, pool_pre_ping=True)
-    engine = sa.create_engine(url, connect_args={"timeout": LOCK_PATIENCE, "check_same_thread": False})
-    sa.event.listen(engine, "connect", _durable)
-    return engine
-
-
-@contextmanager
-def _alone(url: sa.URL) -> Iterator[None]:
-    """Holds SQLite's directory: switching a new file to WAL does not wait for others that do so, it fails."""
-    place = Path(url.database or "").parent
-    if url.get_backend_name() != "sqlite" or not place.is_dir():
-        yield
-        return
-    handle = os.open(place, os.O_RDONLY)
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(handle)
-
-
-def _durable(connection: Any, _: Any) -> None:
-    """Readers never wait for the writer, and a commit is on disk when it returns."""
-    connection.execute("PRAGMA journal_mode=WAL")
-    connection.execute("PRAGMA synchronous=FULL")
-
-
-def _insert(dialect: str) -> sa.Insert:
-    insert = postgresql.insert if dialect == "postgresql" else sqlite.insert
-    return insert(alerts).on_conflict_do_nothing(index_elements=["id"])
 
 
 def _head(connection: sa.Connection) -> int:
@@ -200,9 +179,12 @@ def _stored(row: sa.RowMapping) -> Stored:
     return Stored(row["seq"], msgspec.convert(values, Alert))
 
 
-def _where(only: Filter) -> list[sa.ColumnElement[bool]]:
+def where(only: Filter) -> list[sa.ColumnElement[bool]]:
+    """The tests of a query over `alerts`."""
     given = msgspec.structs.asdict(only)
     tests = [alerts.c[name] == given[name] for name in EXACT if given[name] is not None]
+    if only.withheld is not None:
+        tests.append(alerts.c.withheld.is_(only.withheld))
     if only.since is not None:
         tests.append(alerts.c.scored_at >= only.since)
     if only.until is not None:
@@ -217,4 +199,5 @@ def matches(only: Filter, alert: Alert) -> bool:
     given = msgspec.structs.asdict(only)
     same = all(given[name] in (None, getattr(alert, name)) for name in EXACT)
     in_time = (only.since or 0) <= alert.scored_at and (only.until is None or alert.scored_at < only.until)
-    return same and in_time and alert.score >= (only.min_score or 0.0)
+    shown = only.withheld in (None, alert.withheld)
+    return same and shown and in_time and alert.score >= (only.min_score or 0.0)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 import sqlalchemy as sa
 
-from flows.alert_store import metadata
+from flows.database import metadata
 
 TRIES = 5  # others may record the same prediction at the same moment
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+import sqlite3
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +19,8 @@ import sqlalchemy as sa
 
 from feature_repo.settings import Settings
 from flows.alert import alert_id, decode, encode, priority
-from flows.alert_store import AlertStore, Filter, matches, metadata, open_alerts
+from flows.alert_store import AlertStore, Filter, matches, open_alerts
+from flows.database import metadata
 from tests.flows.made_alerts import alert
 
 POSTGRESQL = os.environ.get("TEST_POSTGRESQL", "")  # postgresql+psycopg://... of a database that may be emptied
@@ -81,11 +84,15 @@ def test_all_or_none(store: AlertStore) -> None:
         ({"since": 1_003, "until": 1_005}, ["u3", "u2"]),
         ({"min_score": 0.9}, ["u3"]),
         ({"organisation": "acme", "user": "u4"}, []),
+        ({"status": "DELIVERED"}, ["u2"]),
+        ({"withheld": True}, ["u3"]),
+        ({"withheld": False}, ["u4", "u2", "u1"]),
     ],
 )
 def test_filters(store: AlertStore, only: dict[str, Any], users: list[str]) -> None:
     """Each filter keeps what it names, newest first, and filters join by and; live alerts pass as stored ones do."""
-    store.insert([alert(1), alert(2, type="LIKELY_TO_BUY"), alert(3, priority="LOW", score=0.9)])
+    store.insert([alert(1), alert(2, type="LIKELY_TO_BUY", status="DELIVERED")])
+    store.insert([alert(3, priority="LOW", score=0.9, withheld=True)])
     store.insert([alert(4, organisation="other")])
     assert found(store, **only) == users
     assert [s.alert.user for s in store.newest(Filter(), 9) if matches(Filter(**only), s.alert)] == users
@@ -149,7 +156,7 @@ def test_two_writers_at_once_store_each_once(store: AlertStore) -> None:
     assert sorted(found(store)) == sorted(f"u{n}" for n in range(30))
 
 
-@pytest.mark.parametrize("by", ["time", "type", "priority", "user"])
+@pytest.mark.parametrize("by", ["time", "type", "priority", "user", "status"])
 def test_listing_walks_an_index(sqlite: AlertStore, by: str) -> None:
     """Each equality filter is answered from its index in order: nothing is sorted, whatever the table's size."""
     equal = 'organisation = "a"' + (f' AND "{by}" = "b"' if by != "time" else "")
@@ -159,6 +166,32 @@ def test_listing_walks_an_index(sqlite: AlertStore, by: str) -> None:
         plan = " ".join(row[3] for row in rows)
     assert f"alerts_by_{by} " in plan
     assert "TEMP B-TREE" not in plan
+
+
+def test_the_withheld_have_an_index(sqlite: AlertStore) -> None:
+    """So that they are listed without a walk through all the others."""
+    with sqlite.engine.connect() as connection:
+        query = "SELECT * FROM alerts WHERE organisation = 'a' AND withheld IS 1 ORDER BY scored_at DESC, seq DESC"
+        plan = " ".join(row[3] for row in connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {query}"))
+    assert "alerts_withheld " in plan
+    assert "TEMP B-TREE" not in plan
+
+
+def test_a_database_of_an_earlier_version_is_brought_up(tmp_path: Path) -> None:
+    """Alerts stored before there was a status are pending since they were scored, and find the same indexes."""
+    with closing(sqlite3.connect(tmp_path / "telltale.db")) as old:
+        old.executescript((Path(__file__).parent / "alerts_before_status.sql").read_text())
+    for _ in range(2):  # the second time there is nothing to do
+        store = open_alerts(Settings(home=tmp_path))
+    assert store.find(alert(1).id) == alert(1, status_at=alert(1).scored_at)
+    fresh = open_alerts(Settings(home=tmp_path / "fresh"))
+    both = [sa.inspect(one.engine) for one in (store, fresh)]
+    names = [{index["name"] for index in look.get_indexes("alerts")} for look in both]
+    columns = [[c["name"] for c in look.get_columns("alerts")] for look in both]
+    for one in (store, fresh):
+        one.close()
+    assert names[0] == names[1]
+    assert columns[0] == columns[1]
 
 
 def test_commits_are_on_disk(sqlite: AlertStore) -> None:

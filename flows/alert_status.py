@@ -1,0 +1,154 @@
+"""Where an alert stands, and every step that it took: who, when, from where, to where, why."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, get_args
+
+import msgspec
+import sqlalchemy as sa
+
+from flows import database
+from flows.alert import Status
+from flows.alert_store import Filter, alerts, where
+
+STEPS: dict[Status, tuple[Status, ...]] = {  # from -> to; there are no others
+    "PENDING": ("DELIVERED", "EXPIRED"),
+    "DELIVERED": ("ACKNOWLEDGED", "DISMISSED", "EXPIRED"),
+    "ACKNOWLEDGED": ("CONVERTED", "DISMISSED", "EXPIRED"),
+    "CONVERTED": (),
+    "DISMISSED": (),
+    "EXPIRED": (),
+}
+STATUSES: tuple[Status, ...] = get_args(Status)
+MOST_WHO = 200  # characters
+
+changes = sa.Table(
+    "alert_changes",
+    database.metadata,
+    database.number(),
+    sa.Column("alert_id", sa.String(64), nullable=False),
+    sa.Column("organisation", sa.Text, nullable=False),
+    sa.Column("at", sa.BigInteger, nullable=False),
+    sa.Column("from_status", sa.String(16), nullable=False),
+    sa.Column("to_status", sa.String(16), nullable=False),
+    sa.Column("who", sa.Text, nullable=False),
+    sa.Column("why", sa.Text),
+    sa.Index("alert_changes_of", "alert_id", "seq"),
+    sa.Index("alert_changes_by_organisation", "organisation", "seq"),
+    sqlite_autoincrement=True,
+)
+
+
+class Change(msgspec.Struct, frozen=True, kw_only=True):
+    """One step of an alert; `seq` grows in the order of the commits, `at` is ms since 1970."""
+
+    seq: int
+    alert_id: str
+    organisation: str
+    at: int
+    from_status: Status
+    to_status: Status
+    who: str
+    why: str | None
+
+
+class Moved(msgspec.Struct, frozen=True, kw_only=True):
+    """What came of one move: `status` is where the alert stands now (None: there is no such alert).
+
+    `done`: it stands where it was to go; `new`: by this very move.
+    """
+
+    id: str
+    status: Status | None
+    status_at: int
+    done: bool
+    new: bool
+
+
+def move(
+    connection: sa.Connection,
+    ids: Sequence[str],
+    to: Status,
+    *,
+    who: str,
+    at: int,
+    why: str | None = None,
+    organisation: str | None = None,
+) -> list[Moved]:
+    """Takes the allowed step to `to` for each of the alerts, in this transaction; in the order of `ids`.
+
+    One that stands there already, that may not go there, or that is not the organisation's is left as it is, and a
+    withheld one goes nowhere but to EXPIRED. `at`: ms since 1970, by the log's time where the store has that.
+    Ask before anything else of the transaction is read: other writers wait from here on until it ends.
+    """
+    database.one_by_one(connection)
+    found = {row.id: row for row in _asked(connection, ids, organisation)}
+    rows = [found[id_] for id_ in dict.fromkeys(ids) if id_ in found]
+    going = [row for row in rows if to in STEPS[row.status] and (not row.withheld or to == "EXPIRED")]
+    if going:
+        _take(connection, going, to, who=who[:MOST_WHO], at=at, why=why)
+    new = {row.id for row in going}
+    return [_moved(id_, found.get(id_), to, at, new=id_ in new) for id_ in ids]
+
+
+def _asked(connection: sa.Connection, ids: Sequence[str], organisation: str | None) -> Sequence[Any]:
+    columns = (alerts.c.id, alerts.c.organisation, alerts.c.status, alerts.c.status_at, alerts.c.withheld)
+    mine = () if organisation is None else (alerts.c.organisation == organisation,)
+    return connection.execute(sa.select(*columns).where(alerts.c.id.in_(ids), *mine)).all()
+
+
+def _take(
+    connection: sa.Connection,
+    rows: Sequence[Any],
+    to: Status,
+    *,
+    who: str,
+    at: int,
+    why: str | None,
+) -> None:
+    moved = {"status": to, "status_at": at}
+    connection.execute(sa.update(alerts).where(alerts.c.id.in_([row.id for row in rows])).values(moved))
+    step = {"at": at, "to_status": to, "who": who, "why": why}
+    told = [step | {"alert_id": row.id, "organisation": row.organisation, "from_status": row.status} for row in rows]
+    connection.execute(sa.insert(changes), told)
+
+
+def _moved(id_: str, row: Any, to: Status, at: int, *, new: bool) -> Moved:
+    if row is None:
+        return Moved(id=id_, status=None, status_at=0, done=False, new=False)
+    status, since = (to, at) if new else (row.status, row.status_at)
+    return Moved(id=id_, status=status, status_at=since, done=status == to, new=new)
+
+
+def history(connection: sa.Connection, alert: str) -> list[Change]:
+    """Every step of an alert, first to last."""
+    query = sa.select(changes).where(changes.c.alert_id == alert).order_by(changes.c.seq)
+    return [Change(**row) for row in connection.execute(query).mappings()]
+
+
+def head(connection: sa.Connection) -> int:
+    """The number of the latest step of any alert; 0 while there is none."""
+    return connection.execute(sa.select(sa.func.max(changes.c.seq))).scalar() or 0
+
+
+def after(connection: sa.Connection, only: Filter, seq: int, limit: int) -> list[Change]:
+    """The steps after number `seq` of alerts that the filter keeps, first to last; its status is the new one."""
+    given = msgspec.structs.replace(only, status=None, organisation=None)
+    tests = [changes.c.seq > seq, *where(given)]
+    if only.organisation is not None:
+        tests.append(changes.c.organisation == only.organisation)
+    if only.status is not None:
+        tests.append(changes.c.to_status == only.status)
+    joined = changes.join(alerts, alerts.c.id == changes.c.alert_id)
+    query = sa.select(changes).select_from(joined).where(*tests).order_by(changes.c.seq).limit(limit)
+    return [Change(**row) for row in connection.execute(query).mappings()]
+
+
+def due(connection: sa.Connection, before: int, limit: int) -> list[str]:
+    """Ids of alerts scored before then (ms) that came to nothing yet, oldest first, at most `limit` of each status."""
+    found: list[str] = []
+    for status in (status for status, to in STEPS.items() if "EXPIRED" in to):
+        query = sa.select(alerts.c.id).where(alerts.c.status == status, alerts.c.scored_at < before)
+        found += connection.execute(query.order_by(alerts.c.scored_at).limit(limit)).scalars()
+    return found

@@ -1,0 +1,128 @@
+"""Where alerts stand: only along the allowed steps, each step told once."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from feature_repo.settings import Settings
+from flows import alert_status
+from flows.alert import Status
+from flows.alert_status import STATUSES, STEPS, Moved, move
+from flows.alert_store import AlertStore, Filter, open_alerts
+from tests.flows.made_alerts import alert
+
+ONE = alert(1).id
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[AlertStore]:
+    opened = open_alerts(Settings(home=tmp_path))
+    yield opened
+    opened.close()
+
+
+def moved(store: AlertStore, to: Status, *ids: str, **more: Any) -> list[Moved]:
+    told: dict[str, Any] = {"who": "ann", "at": 7_000, **more}
+    with store.engine.begin() as connection:
+        return move(connection, ids or [ONE], to, **told)
+
+
+def steps(store: AlertStore, id_: str = ONE) -> list[tuple[str, str, str, int, str | None]]:
+    with store.engine.connect() as connection:
+        found = alert_status.history(connection, id_)
+    return [(c.from_status, c.to_status, c.who, c.at, c.why) for c in found]
+
+
+@pytest.mark.parametrize(("was", "to"), list(product(STATUSES, STATUSES)))
+def test_only_the_allowed_steps_are_taken(store: AlertStore, was: Status, to: Status) -> None:
+    """Any other leaves the alert and its history as they were, and says where it stands."""
+    store.insert([alert(1, status=was, status_at=5)])
+    (found,) = moved(store, to)
+    allowed = to in STEPS[was]
+    assert found == Moved(
+        id=ONE, status=to if allowed else was, status_at=7_000 if allowed else 5, done=allowed or was == to, new=allowed
+    )
+    stored = store.find(ONE)
+    assert stored is not None
+    assert (stored.status, stored.status_at) == (found.status, found.status_at)
+    assert steps(store) == [(was, to, "ann", 7_000, None)] * allowed
+
+
+def test_the_history_says_who_when_and_why(store: AlertStore) -> None:
+    """Each step in its order, as it was told; a name that is too long is cut."""
+    store.insert([alert(1)])
+    moved(store, "DELIVERED", who="in-app", at=10)
+    moved(store, "DISMISSED", who="a" * 999, at=20, why="sold already")
+    assert steps(store) == [
+        ("PENDING", "DELIVERED", "in-app", 10, None),
+        ("DELIVERED", "DISMISSED", "a" * 200, 20, "sold already"),
+    ]
+
+
+def test_many_move_at_once_each_for_itself(store: AlertStore) -> None:
+    """Those that may, go; the others say why not, in the order asked; one named twice moves once."""
+    store.insert([alert(1), alert(2, status="DISMISSED"), alert(3, organisation="other"), alert(4, withheld=True)])
+    ids = [alert(n).id for n in (4, 3, 2, 1, 1)] + ["al_none"]
+    found = moved(store, "DELIVERED", *ids, organisation="acme")
+    assert [m.status for m in found] == ["PENDING", None, "DISMISSED", "DELIVERED", "DELIVERED", None]
+    assert [len(steps(store, id_)) for id_ in ids] == [0, 0, 0, 1, 1, 0]
+
+
+def test_withheld_alerts_only_expire(store: AlertStore) -> None:
+    """Nobody is told of them, so nothing but time moves them."""
+    store.insert([alert(1, withheld=True)])
+    assert [moved(store, to)[0].new for to in STATUSES] == [to == "EXPIRED" for to in STATUSES]
+
+
+def test_of_many_who_move_one_wins(store: AlertStore) -> None:
+    """Of those who move the same alert at once one takes the step, and the others do not."""
+    store.insert([alert(n, status="DELIVERED") for n in range(40)])
+    ids, won = [alert(n).id for n in range(40)], dict[str, int]()
+
+    def go(to: Status) -> None:
+        won[to] = sum(moved(store, to, id_)[0].new for id_ in ids)
+
+    threads = [threading.Thread(target=go, args=(to,)) for to in ("CONVERTED", "DISMISSED", "EXPIRED")]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert won["CONVERTED"] == 0  # not from there
+    assert won["DISMISSED"] + won["EXPIRED"] == 40
+    assert [len(steps(store, id_)) for id_ in ids] == [1] * 40
+
+
+def test_what_is_rolled_back_did_not_happen(store: AlertStore) -> None:
+    """A step stands or falls with the transaction of whoever takes it."""
+    store.insert([alert(1)])
+    with store.engine.connect() as connection:
+        move(connection, [ONE], "DELIVERED", who="in-app", at=1)
+        connection.rollback()
+    assert steps(store) == []
+
+
+def test_steps_are_followed_by_number(store: AlertStore) -> None:
+    """After a number come those that are newer, of the alerts that the filter keeps, by the status that is new."""
+    store.insert([alert(1), alert(2, type="LIKELY_TO_BUY"), alert(3, organisation="other")])
+    moved(store, "DELIVERED", *(alert(n).id for n in (1, 2, 3)))
+    moved(store, "ACKNOWLEDGED")
+
+    def told(seq: int, **only: Any) -> list[tuple[str, str]]:
+        with store.engine.connect() as connection:
+            found = alert_status.after(connection, Filter(**only), seq, 10)
+        return [(c.alert_id, c.to_status) for c in found]
+
+    assert told(0, organisation="acme") == [
+        (ONE, "DELIVERED"),
+        (alert(2).id, "DELIVERED"),
+        (ONE, "ACKNOWLEDGED"),
+    ]
+    assert told(3) == [(ONE, "ACKNOWLEDGED")]
+    assert told(0, type="LIKELY_TO_BUY", organisation="acme") == [(alert(2).id, "DELIVERED")]
+    assert told(0, status="ACKNOWLEDGED") == [(ONE, "ACKNOWLEDGED")]
