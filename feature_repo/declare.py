@@ -225,7 +225,7 @@ class Signal(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Service(msgspec.Struct, frozen=True, kw_only=True):
-    """A model's input list, in order. `alert`: the alert type that its score may open.
+    """A model's input list, in order. `alert`: the alert type that its score may open; `advice`: what to do then.
 
     A feature of the flow's view goes by its name, one of another view as `view:feature`, what the request gives as
     `request:input`. The stream scores an alert model from the flow's view alone. `telling`: inputs that may rank the
@@ -236,5 +236,6 @@ class Service(msgspec.Struct, frozen=True, kw_only=True):
     features: tuple[str, ...]
     description: str
     alert: str | None = None
+    advice: str = ""
     outcome: str | None = None
     telling: tuple[str, ...] = ()

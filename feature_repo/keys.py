@@ -9,6 +9,7 @@ ERAS = (
 )
 ALERTS = "tt:alerts"  # stream: alerts on their way to SQL
 ALERTS_STORED = "tt:alerts:stored"  # pub/sub: "there are new rows in SQL"
+ALERTS_MOVED = "tt:alerts:moved"  # pub/sub: "there are new steps of alerts in SQL"
 GAUGES = "tt:gauges"  # hash: what the engine last said of itself, for /metrics
 UNKNOWN = "tt:unknown"  # hash: event name -> times seen
 DEAD = "tt:dead"  # stream: entries set aside because they could not be processed
@@ -108,3 +109,8 @@ def defaults(fingerprint: int) -> str:
 def tick(partition: int) -> str:
     """The last minute (since 1970) whose slice was refreshed."""
     return f"tt:{{{partition}}}:tick"
+
+
+def session(digest: str) -> str:
+    """JSON: who signed in to the page with which write key; expires. `digest`: of the cookie's token."""
+    return f"tt:session:{digest}"

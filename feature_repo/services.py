@@ -69,6 +69,7 @@ SERVICES = (
         features=_ALL,
         description="will list a home within 90 days",
         alert="LIKELY_TO_SELL",
+        advice="Call within a day, and offer a valuation of the home.",
         outcome="home_listed",
     ),
     Service(
@@ -76,6 +77,7 @@ SERVICES = (
         features=_ALL,
         description="will buy a home within 90 days",
         alert="LIKELY_TO_BUY",
+        advice="Call within a day, ask what they look for, and send homes that fit.",
         outcome="home_bought",
     ),
     Service(
@@ -83,6 +85,7 @@ SERVICES = (
         features=_ALL,
         description="will refinance within 90 days",
         alert="REFINANCE_OPPORTUNITY",
+        advice="Call with today's rates, and with what a new loan would save a month.",
         outcome="loan_refinanced",
     ),
     Service(
@@ -90,6 +93,7 @@ SERVICES = (
         features=_ALL,
         description="will buy to invest within 90 days",
         alert="INVESTMENT_INTEREST",
+        advice="Send properties with their yields, and offer a talk about investment loans.",
         outcome="investment_made",
     ),
     Service(name="lead_score", features=_LEAD, description="will become a customer"),

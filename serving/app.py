@@ -32,6 +32,7 @@ from serving import (
     models,
     openapi,
     outcomes,
+    page_routes,
     score,
     scoring,
     signals,
@@ -41,6 +42,7 @@ from serving import (
 from serving.body import Gone, hung_up
 from serving.front import Front, Requests
 from serving.listening import keep_collector_off, listen, run
+from serving.page_session import Sessions
 
 OPERATIONS = [
     *ingest.operations,
@@ -80,6 +82,7 @@ def build(parts: api.Api, scoring_: scoring.Scoring) -> Front:
             *alerts.routes,
             *openapi.routes(described),
             *docs_page.routes(described),
+            *page_routes.routes,
         ],
         exception_handlers=errors.handlers | models.handlers | {Gone: hung_up},
         lifespan=lifespan,
@@ -90,10 +93,11 @@ def build(parts: api.Api, scoring_: scoring.Scoring) -> Front:
     app.state.scorer = users.Scorer(parts.vocabulary, scoring_.watch)
     app.state.trainings = trainings.Trainings(parts.settings)
     app.state.last_scores = last_scores.LastScores(parts)
+    app.state.sessions = Sessions(parts.settings, parts.client, parts.auth)
     app.state.signals = signals.Signals(parts)
     app.state.cataloguer = catalog.Cataloguer(parts.settings, parts.vocabulary)
     doors = ingest.doors(parts) | feature_server.doors(parts) | score.doors(parts.auth, scoring_.scorers)
-    return Front(app, doors, parts.auth, app.state.requests)
+    return Front(app, doors, parts.auth, app.state.requests, app.state.sessions)
 
 
 @contextlib.asynccontextmanager

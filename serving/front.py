@@ -13,7 +13,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from flows.resp import StoreError
 from serving.auth import Auth
 from serving.body import HUNG_UP
-from serving.errors import ApiError, fault, reply_error, unavailable
+from serving.errors import ApiError, fault, reply, reply_error, unavailable
+from serving.page_session import Sessions, where_to_sign_in
 
 log = logging.getLogger("telltale.api")
 
@@ -40,10 +41,21 @@ class Requests:
 
 
 class Front:
-    """`doors` by path answer by themselves, keys included; all else is the app's, for those who have a key."""
+    """`doors` by path answer by themselves, keys included; all else is the app's, for those who have a key.
 
-    def __init__(self, app: ASGIApp, doors: Mapping[str, Door], auth: Auth, requests: Requests) -> None:
+    `sessions`: of browsers that signed in; without, keys come as Basic auth alone.
+    """
+
+    def __init__(
+        self,
+        app: ASGIApp,
+        doors: Mapping[str, Door],
+        auth: Auth,
+        requests: Requests,
+        sessions: Sessions | None = None,
+    ) -> None:
         self._app, self._doors, self._auth, self.requests = app, doors, auth, requests
+        self._sessions = sessions
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -67,7 +79,7 @@ class Front:
         try:
             await self._let_in(scope)
         except ApiError as error:
-            return await reply_error(send, error, path=scope["path"])
+            return await self._turn_away(scope, send, error)
         except StoreError as error:
             return await reply_error(send, unavailable(f"keys cannot be looked up: {error}"), path=scope["path"])
         try:
@@ -79,7 +91,15 @@ class Front:
     async def _let_in(self, scope: Scope) -> None:
         if scope["path"] not in OPEN:
             header = dict(scope["headers"]).get(b"authorization", b"")
+            if self._sessions is not None and not header:
+                await self._sessions.let_in(scope)
+                return
             scope["organisation"] = (await self._auth.organisation(header)).decode()
+
+    async def _turn_away(self, scope: Scope, send: Send, error: ApiError) -> int:
+        if self._sessions is not None and (place := where_to_sign_in(scope, error)):
+            return await reply(send, 303, b"", b"text/plain", (b"location", place.encode()))
+        return await reply_error(send, error, path=scope["path"])
 
 
 def guarded(door: Door) -> Door:

@@ -1,0 +1,92 @@
+"""`/`: alerts as they come, why and what to do; `/alerts/{id}`: one, with all that became of it."""
+
+from __future__ import annotations
+
+from typing import Any, get_args
+from urllib.parse import urlencode
+
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from flows.alert import Priority, Status
+from serving import api
+from serving.errors import ApiError
+from serving.page import page, shown
+from serving.page_ask import ask, perhaps
+from serving.page_words import quoted
+
+A_PAGE = 50
+FILTERS = ("status", "type", "priority", "user", "min_score")
+
+
+async def listed(request: Request) -> Response:
+    given = _given(request)
+    cursor = request.query_params.get("cursor", "")
+    first = await request.app.state.alerts.feed.start(None)  # before the list is read, so that nothing falls between
+    told: dict[str, Any] = {"alerts": [], "next": None}
+    problem = ""
+    try:
+        asked = [*given.items(), ("limit", str(A_PAGE)), *([("cursor", cursor)] if cursor else [])]
+        told = await ask(request, "/v1/alerts", asked)
+    except ApiError as error:
+        if error.status != 400:
+            raise
+        problem = f"{(error.field or '').replace('_', ' ').capitalize()}: {error.detail}"
+    return page(
+        request,
+        "alerts.html",
+        400 if problem else 200,
+        alerts=told["alerts"],
+        given=given | ({"cursor": cursor} if cursor else {}),
+        older=_to(given | {"cursor": told["next"]}) if told["next"] else "",
+        first=_to(given),
+        stream="" if problem else f"/v1/alerts/stream?{urlencode(given | {'after': str(first)})}",
+        problem=problem,
+        **choices(request),
+    )
+
+
+async def one(request: Request) -> Response:
+    path = f"/v1/alerts/{quoted(request.path_params['id'])}"
+    alert = await ask(request, path)
+    steps = await perhaps(request, f"{path}/history") or {}
+    return page(
+        request,
+        "alert.html",
+        alert=alert,
+        steps=steps.get("history", []),
+        outcome=await perhaps(request, f"{path}/outcome"),
+        **choices(request),
+    )
+
+
+def choices(request: Request) -> dict[str, Any]:
+    """What alerts can be, and what to do about each type."""
+    services = [service for service in api.of(request).vocabulary.services if service.alert]
+    advice = {service.alert: service.advice for service in services}
+    return {
+        "types": list(advice),
+        "advice": _Advice(advice),
+        "priorities": get_args(Priority),
+        "statuses": get_args(Status),
+    }
+
+
+class _Advice(dict[Any, str]):
+    """Of a type that the vocabulary no longer has: nothing."""
+
+    def __missing__(self, kind: str) -> str:
+        return ""
+
+
+def _given(request: Request) -> dict[str, str]:
+    query = request.query_params
+    return {name: query[name].strip() for name in FILTERS if query.get(name, "").strip()}
+
+
+def _to(query: dict[str, str]) -> str:
+    return f"/?{urlencode(query)}" if query else "/"
+
+
+routes = [Route("/", shown(listed)), Route("/alerts/{id}", shown(one))]

@@ -1,0 +1,12 @@
+"""All that the page is made of, in the order in which paths are tried."""
+
+from __future__ import annotations
+
+from serving import page_acts, page_alerts, page_assets, page_sign_in
+
+routes = [
+    *page_assets.routes,
+    *page_sign_in.routes,
+    *page_acts.routes,
+    *page_alerts.routes,
+]
