@@ -74,6 +74,11 @@ def alert_id(organisation: str, user: str, kind: str, entry: str) -> str:
     return "al_" + hashlib.blake2b(parts, digest_size=16).hexdigest()
 
 
+def withheld(alert: str, share: float) -> bool:
+    """Whether an alert of that id is told to nobody; the same ones of a share are among those of a larger one."""
+    return int(alert.removeprefix("al_")[:8], 16) < share * 2**32
+
+
 def priority(score: float, confidence: float) -> Priority:
     """How soon somebody should look, from the calibrated score and the confidence (`LEVELS`)."""
     return next((name for name, s, c in LEVELS if score >= s and confidence >= c), "LOW")

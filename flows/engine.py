@@ -87,7 +87,7 @@ class Engine:
             self.flush,
         )
         self._minutes = self.counting.recall(client)
-        self._scorer = Scorer(self.plan, models, self.people, settings.cooldown_days)
+        self._scorer = Scorer(self.plan, models, self.people, settings.cooldown_days, settings.withheld)
         served = Served(self.plan, store, settings.lake_features)
         served.register(client)
         scored = LastScores([service.name for service in self.plan.alerts], client)

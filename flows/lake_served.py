@@ -101,6 +101,7 @@ def _scores(rows: ServedRows, i: int, member: Member) -> dict[str, pa.Array]:
     raw, score = rows.scores[:, i].T
     version = pa.array([member.version if known else None for known in ~np.isnan(score)], pa.string())
     told = {"score": pa.array(score, from_pandas=True), "raw": pa.array(raw, from_pandas=True), "version": version}
+    told["calibration"] = pa.array(np.full(len(score), member.calibration, np.int32), mask=np.isnan(score))
     return {f"{member.model}__{name}": column for name, column in told.items()}
 
 

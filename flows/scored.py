@@ -1,9 +1,9 @@
 """What the stream last scored of a person, beside their features, written with them.
 
 Private fields of Feast's hash, which Feast does not ask for: `_scores`, and `_scores1`... where more than SIX models
-alert. Value: fingerprint of the models and versions (uint32, see `keys.SCORE_SETS`), when (int64 ms), then of each
-model raw and calibrated score (float32 each, NaN = none). At most 60 bytes, since one of more than 64 would double the
-hash. Empty: never scored.
+alert. Value: fingerprint of the models, their versions and calibrations (uint32, see `keys.SCORE_SETS`), when (int64
+ms), then of each model raw and calibrated score (float32 each, NaN = none). At most 60 bytes, since one of more than 64
+would double the hash. Empty: never scored.
 """
 
 from __future__ import annotations
@@ -27,10 +27,11 @@ _PAIR = np.dtype("<f4")
 
 
 class Member(msgspec.Struct, array_like=True, frozen=True):
-    """A model of a set; its version is empty where it did not score."""
+    """A model of a set; its version is empty where it did not score. `calibration`: 0: the version's own."""
 
     model: str
     version: str
+    calibration: int = 0
 
 
 class Last(msgspec.Struct, frozen=True):
@@ -41,12 +42,13 @@ class Last(msgspec.Struct, frozen=True):
     at: int
     raw: float
     calibrated: float
+    calibration: int = 0
 
 
 class Scored(msgspec.Struct):
-    """Of n people: values float32 (n, models, 2), NaN = none, under a set; `fields`: packed, as in each one's HSET."""
+    """Of n people: sets uint32 (n,), values float32 (n, models, 2), NaN = none; `fields`: packed, as in an HSET."""
 
-    set: int
+    sets: Array
     values: Array
     fields: list[bytes]
 
@@ -58,7 +60,7 @@ class LastScores:
         self._services, self._client = services, client
         self.names = names(len(services))
         self._models: dict[str, Model] | None = None
-        self._set = 0
+        self._sets: dict[tuple[int, ...], int] = {}  # of these models, by the calibrations' numbers
 
     def of(self, evaluated: Evaluated, now: Array) -> Scored:
         """What to write of everybody who was scored; `now`: ms (n,). Tells the store of models that are new."""
@@ -69,40 +71,55 @@ class LastScores:
                 values[:, i] = np.stack(evaluated.scores[name], axis=1)
         asked = ~np.isnan(values).all(axis=(1, 2))
         if not asked.any():
-            return Scored(0, values, [b""] * n)
-        if evaluated.models is not self._models:
-            self._register(evaluated.models)
-        found = np.where(asked)[0]
-        packed = self._packed(now[found], values[found])
+            return Scored(np.zeros(n, np.uint32), values, [b""] * n)
+        sets, found = self._sets_of(evaluated), np.where(asked)[0]
+        packed = self._packed(sets[found], now[found], values[found])
         if len(found) == n:
-            return Scored(self._set, values, packed)
+            return Scored(sets, values, packed)
         fields = [b""] * n
         for at, field in zip(found.tolist(), packed, strict=True):
             fields[at] = field
-        return Scored(self._set, values, fields)
+        return Scored(sets, values, fields)
 
-    def _register(self, models: dict[str, Model]) -> None:
-        members = [Member(name, models[name].version if name in models else "") for name in self._services]
-        told = msgspec.json.encode(members)
-        self._set = xxhash.xxh32_intdigest(told)
-        self._client.hset(keys.SCORE_SETS, str(self._set), told)
-        self._models = models
+    def _sets_of(self, evaluated: Evaluated) -> Array:
+        """Under which set each row's scores stand: uint32 (n,)."""
+        n = len(evaluated.rows)
+        if evaluated.models is not self._models:
+            self._sets, self._models = {}, evaluated.models
+        if not evaluated.calibrations:
+            return np.full(n, self._set(evaluated.models, (0,) * len(self._services)), np.uint32)
+        numbers = np.zeros((n, len(self._services)), np.int32)
+        for i, name in enumerate(self._services):
+            if name in evaluated.calibrations:
+                numbers[:, i] = evaluated.calibrations[name]
+        kinds, kind = np.unique(numbers, axis=0, return_inverse=True)
+        sets = [self._set(evaluated.models, tuple(told)) for told in kinds.tolist()]
+        return np.array(sets, np.uint32)[kind.reshape(-1)]
 
-    def _packed(self, now: Array, values: Array) -> list[bytes]:
+    def _set(self, models: dict[str, Model], numbers: tuple[int, ...]) -> int:
+        """Told to the store where it is new."""
+        if numbers not in self._sets:
+            versions = [models[name].version if name in models else "" for name in self._services]
+            told = msgspec.json.encode(list(map(Member, self._services, versions, numbers)))
+            self._client.hset(keys.SCORE_SETS, str(xxhash.xxh32_intdigest(told)), told)
+            self._sets[numbers] = xxhash.xxh32_intdigest(told)
+        return self._sets[numbers]
+
+    def _packed(self, sets: Array, now: Array, values: Array) -> list[bytes]:
         """Names and values of the fields as they stand in each person's HSET."""
-        columns = [column for i in range(len(self.names)) for column in self._columns(i, now, values)]
+        columns = [column for i in range(len(self.names)) for column in self._columns(i, sets, now, values)]
         kind = np.dtype([(f"{i}", column.dtype, column.shape[1:]) for i, column in enumerate(columns)])
         rows = np.empty(len(now), kind)
         for i, column in enumerate(columns):
             rows[f"{i}"] = column
         return rows.view(f"V{kind.itemsize}").tolist()
 
-    def _columns(self, field: int, now: Array, values: Array) -> list[Array]:
+    def _columns(self, field: int, sets: Array, now: Array, values: Array) -> list[Array]:
         """The parts of one field, (n, ...) or one for all."""
         pairs = values[:, field * SIX : (field + 1) * SIX].reshape(len(now), -1).astype(_PAIR)
         name, size = self.names[field], _HEAD.size + pairs.shape[1] * _PAIR.itemsize
-        before = b"$%d\r\n%b\r\n$%d\r\n%b" % (len(name), name, size, self._set.to_bytes(4, "little"))
-        return [_same(before), now.astype("<i8"), pairs, _same(b"\r\n")]
+        before = b"$%d\r\n%b\r\n$%d\r\n" % (len(name), name, size)
+        return [_same(before), sets.astype("<u4"), now.astype("<i8"), pairs, _same(b"\r\n")]
 
 
 def _same(data: bytes) -> Array:
@@ -123,7 +140,11 @@ def read(fields: Sequence[bytes | None], sets: dict[int, list[Member]]) -> list[
         set_, at = _HEAD.unpack_from(value)
         pairs = np.frombuffer(value, _PAIR, offset=_HEAD.size).reshape(-1, 2).tolist()
         members = sets.get(set_, [])[field * SIX : (field + 1) * SIX]
-        found += [Last(m.model, m.version, at, *pair) for m, pair in zip(members, pairs, strict=False) if m.version]
+        found += [
+            Last(m.model, m.version, at, raw, calibrated, m.calibration)
+            for m, (raw, calibrated) in zip(members, pairs, strict=False)
+            if m.version
+        ]
     return found
 
 

@@ -7,11 +7,12 @@ import numpy as np
 
 from feature_repo.declare import Array, Service
 from flows import episodes
-from flows.alert import MIN_CONFIDENCE
+from flows.alert import MIN_CONFIDENCE, withheld
 from flows.alert import encode as encode_alert
 from flows.people import People
 from flows.plan import Plan
 from flows.progress import Progress
+from flows.recalibrating import Recalibrating
 from flows.windows import Signals
 from onnx_models.session import Model
 
@@ -19,8 +20,9 @@ from onnx_models.session import Model
 class Evaluated(msgspec.Struct):
     """People about to be written: table rows sorted by partition, features float64 (n, features), NaN = null.
 
-    `models` gave the `scores`: (raw, calibrated) float32 (n,) by model, NaN where nobody was asked.
-    `alerts`: encoded, by partition.
+    `models` gave the `scores`: (raw, calibrated) float32 (n,) by model, NaN where nobody was asked. `calibrations`: the
+    numbers of those that made the calibrated score, int32 (n,), of models that have one. `alerts`: encoded, by
+    partition.
     """
 
     progress: list[Progress]
@@ -28,15 +30,20 @@ class Evaluated(msgspec.Struct):
     features: Array
     models: dict[str, Model] = {}
     scores: dict[str, tuple[Array, Array]] = {}
+    calibrations: dict[str, Array] = {}
     alerts: dict[int, list[bytes]] = {}
 
 
 class Scorer:
     """The models of one vocabulary, and when their scores become alerts."""
 
-    def __init__(self, plan: Plan, models: dict[str, Model], people: People, cooldown_days: int) -> None:
+    def __init__(
+        self, plan: Plan, models: dict[str, Model], people: People, cooldown_days: int, withheld: float = 0.0
+    ) -> None:
+        """`withheld`: which share of alerts is told to nobody."""
         self.models = models  # may be replaced between two batches, never changed
-        self._plan, self._people, self._cooldown_days = plan, people, cooldown_days
+        self._plan, self._people, self._cooldown_days, self._withheld = plan, people, cooldown_days, withheld
+        self._recalibrating = Recalibrating(people)
         index = plan.vocabulary.feature_index
         self._inputs = {s.name: [index[f] for f in s.features] for s in plan.alerts}
         self._defaults = np.array([feature.default for feature in plan.vocabulary.features])
@@ -54,6 +61,9 @@ class Scorer:
             if len(loud):
                 whole = inputs == list(range(matrix.shape[1]))
                 scores[:, loud] = evaluated.models[name].scores(matrix if whole else matrix[:, inputs])
+            numbers = self._recalibrating.apply(evaluated.models[name], rows, scores[1])
+            if numbers is not None:
+                evaluated.calibrations[name] = numbers
             evaluated.scores[name] = (scores[0], scores[1])
 
     def _scored(self, evaluated: Evaluated) -> list[tuple[int, Service]]:
@@ -110,7 +120,13 @@ class Scorer:
             self._windows,
             (latest or now, now),
         )
-        return encode_alert(alert)
+        numbers = evaluated.calibrations.get(service.name)
+        marked = msgspec.structs.replace(
+            alert,
+            withheld=withheld(alert.id, self._withheld),
+            calibration=0 if numbers is None else int(numbers[at]),
+        )
+        return encode_alert(marked)
 
     def slots(self, i: int) -> tuple[int, int]:
         """Columns of a row that say when its episode of this type last opened, and whether it is open."""

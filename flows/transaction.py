@@ -179,20 +179,15 @@ class Transactions:
         uids = people.table.index.keys[evaluated.rows]
         followed = self._served.followed(uids)
         for p, start, stop in self._by_partition(evaluated.rows[followed]):
-            at = followed[start:stop]
-            rows = evaluated.rows[at]
-            names = [people.names[row].partition(b"\0")[0] for row in rows.tolist()]
-            told = ServedRows(
-                position[p],
-                0,
-                uids[at],
-                people.table.now(rows),
-                evaluated.features[at],
-                names,
-                scored.set,
-                scored.values[at],
-            )
-            commands[p].add_packed(self._served.command(p, told))
+            of_partition = followed[start:stop]
+            sets = scored.sets[of_partition]
+            for set_ in np.unique(sets).tolist():  # one, but for organisations with calibrations of their own
+                at = of_partition[sets == set_]
+                rows = evaluated.rows[at]
+                names = [people.names[row].partition(b"\0")[0] for row in rows.tolist()]
+                now, values = people.table.now(rows), evaluated.features[at]
+                told = ServedRows(position[p], 0, uids[at], now, values, names, set_, scored.values[at])
+                commands[p].add_packed(self._served.command(p, told))
 
     def _by_partition(self, rows: Array) -> list[Part]:
         """Each partition's part of rows that are sorted by partition."""

@@ -49,6 +49,7 @@ class StreamScore(msgspec.Struct):
     at: datetime
     score: Annotated[float, Meta(description="Calibrated probability, 0-1")]
     raw: Annotated[float, Meta(description="Before calibration, 0-1")]
+    calibration: Annotated[int, Meta(description="Number of the online calibration; 0: the version's own")] = 0
 
 
 class StreamScores(msgspec.Struct):
@@ -110,7 +111,14 @@ class LastScores:
 
 def _of(row: dict[str, Any], models: list[str]) -> list[StreamScore]:
     return [
-        StreamScore(m, row[f"{m}__version"], row[EVENT_TIMESTAMP], row[m + _SCORE], row[f"{m}__raw"])
+        StreamScore(
+            m,
+            row[f"{m}__version"],
+            row[EVENT_TIMESTAMP],
+            row[m + _SCORE],
+            row[f"{m}__raw"],
+            row.get(f"{m}__calibration") or 0,
+        )
         for m in models
         if row[m + _SCORE] is not None
     ]

@@ -147,6 +147,6 @@ def test_more_models_take_more_fields(client: redis.Redis, tmp_path: Path) -> No
     parts = made_.fields[0].split(b"\r\n")
     fields = dict(zip(parts[1::4], parts[3::4], strict=True))
     assert max(map(len, fields.values())) <= 64
-    sets = {made_.set: scored.members(client.hget(keys.SCORE_SETS, str(made_.set)))}
+    sets = {int(made_.sets[0]): scored.members(client.hget(keys.SCORE_SETS, str(made_.sets[0])))}
     found = scored.read([fields[name] for name in scored.names(14)], sets)
     assert found == [Last(f"m{i + 1}", "20260101000000", 5, float(i), i / 2) for i in range(13)]
