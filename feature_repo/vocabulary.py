@@ -58,11 +58,13 @@ class Vocabulary:
     """Events, traits, features, signals, services and views of one domain, with their numbers.
 
     `view` names the flow's view, `entity` and `join_key` whose it is; `views` holds it and the external ones.
-    `inputs`: what only a request gives, by `request:name`.
+    `inputs`: what only a request gives, by `request:name`. `place`: the directory of the domain, where it is of files.
     `codes[i]` is what event code `i` in the log means; `fingerprint` names this numbering.
     """
 
     def __init__(self, module: ModuleType = real_estate) -> None:
+        file: str | None = getattr(module, "__file__", None)
+        self.place = str(Path(file).parent) if file else ""
         self.events: tuple[EventType, ...] = tuple(module.EVENTS)
         self.traits: tuple[Trait, ...] = tuple(getattr(module, "TRAITS", ()))
         self.features: tuple[Feature, ...] = tuple(module.FEATURES)

@@ -17,10 +17,10 @@ class Online:
         self.known = np.zeros(capacity, bool)
         self._values = np.zeros((capacity, features), np.float32)  # NaN: not kept; inf: null
 
-    def begin(self, rows: Array, defaults: Array) -> None:
-        """Somebody new: a copy of the defaults."""
+    def begin(self, rows: Array, values: Array) -> None:
+        """People whose hash holds these, float64 (n, features) or (features,) of all of them, NaN = null."""
         self.known[rows] = True
-        self._values[rows] = _kept(np.broadcast_to(defaults, (len(rows), len(defaults))))
+        self._values[rows] = _kept(_told(values))
 
     def forget(self, rows: Array) -> None:
         self.known[rows] = False
@@ -28,12 +28,16 @@ class Online:
 
     def write(self, rows: Array, values: Array) -> Array:
         """Which of these are to be written, bool (n, features). values float64 (n, features), NaN = null."""
-        nulls = np.isnan(values)
-        told = np.where(nulls, np.inf, values) if nulls.any() else values
+        told = _told(values)
         changed: Array = self._values[rows] != told  # compared in 64 bits, and NaN differs from everything
         self.known[rows] = True
         self._values[rows] = _kept(told)
         return changed
+
+
+def _told(values: Array) -> Array:
+    nulls = np.isnan(values)
+    return np.where(nulls, np.inf, values) if nulls.any() else values
 
 
 def _kept(values: Array) -> Array:

@@ -116,6 +116,8 @@ class People:
             rows = self._place(uids, partitions, names)
             self.table.restore(rows, values, closed)
             self.relay[rows] = [b"\0" in name for name in names]
+            ours = rows[[value.startswith(self._layouts.head) for value in hot]]
+            self.online.begin(ours, self.evaluate(ours))  # written with this state, by this code
 
     def _begin(self, uids: Array, partitions: Array, names: list[bytes]) -> None:
         if len(uids):

@@ -11,7 +11,6 @@ from typing import Any
 
 import msgspec
 import numpy as np
-import xxhash
 
 from feature_repo.declare import ANY, Aggregate, Array, Derived, Last, Node, Strength, TraitChanged, TraitValue
 from feature_repo.finish import DAY, HOUR
@@ -219,11 +218,6 @@ class Plan:
     def _measure(self, column: Column) -> str:
         """What is added up: events, or values at a scale, without which they cannot be read."""
         return f"values x {self.vocabulary.event[column.events[0]].scale}" if column.value else "events"
-
-    @property
-    def fingerprint(self) -> int:
-        """32 bits over the layout."""
-        return xxhash.xxh32_intdigest("\n".join(self.slots).encode())
 
 
 _KINDS = ("sum", "days", "first", "moment")

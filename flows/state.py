@@ -20,6 +20,7 @@ import xxhash
 from feature_repo import keys
 from feature_repo.declare import Array
 from flows import tiles
+from flows.code_version import code_version
 from flows.eras import Eras
 from flows.plan import Plan
 from flows.store import Store
@@ -37,13 +38,14 @@ class StateError(ValueError):
 class _Older(msgspec.Struct, frozen=True):
     """How rows under another head become today's: slots from, slots to; columns: today's of each old one, or -1.
 
-    `cuts` (today's columns): the last tile that is not whole in them, see `Eras.cuts`.
+    `cuts` (today's columns): the last tile that is not whole in them, see `Eras.cuts`. `same`: nothing differs.
     """
 
     from_: Array
     to: Array
     columns: Array
     cuts: Array
+    same: bool
 
 
 class Layouts:
@@ -58,14 +60,20 @@ class Layouts:
     @cached_property
     def head(self) -> bytes:
         """Before each value that is written now."""
-        return _HEAD.pack(VERSION, self.eras.today, self.plan.fingerprint)
+        return _HEAD.pack(VERSION, self.eras.today, self.fingerprint)
+
+    @cached_property
+    def fingerprint(self) -> int:
+        """32 bits over the layout and the code that computes features: what a row was written under."""
+        told = "\n".join(self.plan.slots), str(code_version(self.plan.vocabulary))
+        return xxhash.xxh32_intdigest("\n".join(told).encode())
 
     def register(self, positions: Mapping[int, bytes] = MappingProxyType({})) -> None:
         """Tell the store this layout, so that later ones can read what was written under it; and begin its era.
 
         `positions`: of the partitions that are ours, where each stands. To be called before anything is read.
         """
-        self._client.hset(keys.LAYOUTS, str(self.plan.fingerprint), msgspec.json.encode(self.plan.slots))
+        self._client.hset(keys.LAYOUTS, str(self.fingerprint), msgspec.json.encode(self.plan.slots))
         self.eras.enter(positions)
 
     def era(self, value: bytes) -> int:
@@ -92,6 +100,8 @@ class Layouts:
         if value.startswith(self.head):
             return numbers
         older, plan = self._mapping(value[: _HEAD.size]), self.plan
+        if older.same:
+            return numbers
         row = np.zeros(plan.hot, np.int64)
         row[older.to] = numbers[older.from_]
         row[plan.today : plan.last][row[0] // plan.unit <= older.cuts] = 0
@@ -101,6 +111,8 @@ class Layouts:
         if head == self.head:
             return entries
         older = self._mapping(head)
+        if older.same:
+            return entries
         key, amount, owner = tiles.read([entries])
         column = older.columns[key >> tiles.TILE]
         tile = key & tiles.TILE_MASK
@@ -121,7 +133,8 @@ class Layouts:
             now = [name for name in new if name.startswith("open:")]
             columns = np.array([now.index(name) if name in now else -1 for name in open_], np.int64)
             from_, to = np.array(shared, np.int64).T
-            self._older[head] = _Older(from_, to, columns, self.eras.cuts(era))
+            cuts = self.eras.cuts(era)
+            self._older[head] = _Older(from_, to, columns, cuts, same=old == new and bool((cuts < 0).all()))
         return self._older[head]
 
     def cold(self, name: bytes, closed: bytes) -> bytes:

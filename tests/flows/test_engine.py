@@ -181,16 +181,25 @@ def test_position_never_goes_back(ground: Ground) -> None:
     assert ground.online() == ground.offline()
 
 
-def test_only_what_changed_is_written(ground: Ground) -> None:
-    """The second write of a person leaves alone what did not change."""
+@pytest.mark.parametrize("meanwhile", ["nothing", "evicted", "another engine", "another version"])
+def test_only_what_changed_is_written(ground: Ground, meanwhile: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A later write of a person leaves alone what did not change, unless other code computed it."""
     engine = ground.engine()
     ground.post(event("u1", START, 1))
     made.drain(engine)
     key = layout.entity_key(VOCABULARY.join_key, b"org/u1")
     ground.client.hset(key, layout.field(VOCABULARY.view, "property_count"), b"ours")
+    if meanwhile == "another version":
+        monkeypatch.setattr("flows.state.code_version", lambda vocabulary: 0)
+    if meanwhile.startswith("another"):
+        engine.close()
+        engine = ground.engine()
+    elif meanwhile == "evicted":
+        engine.people.evict(16)
     ground.post(event("u1", START, 2))
     made.drain(engine)
-    assert ground.client.hget(key, layout.field(VOCABULARY.view, "property_count")) == b"ours"
+    whole = ground.client.hget(key, layout.field(VOCABULARY.view, "property_count")) != b"ours"
+    assert whole == (meanwhile == "another version")
     assert ground.features("u1")["doc_access_count_30d"] == 2
 
 
