@@ -26,6 +26,7 @@ SCHEMA = pa.schema(
         ("entity_id", pa.string()),  # null: features alone were given
         *((name, pa.float32()) for name in SCORES),
         ("shadow_version", pa.string()),  # null: none was tried beside
+        ("calibration", pa.int32()),  # of the online calibrations; 0: the version's own
         ("defaulted", pa.list_(pa.string())),  # inputs for which their defaults stood
     ]
 )
@@ -49,6 +50,7 @@ def _rows(rows: Predictions) -> pa.Table:
         pa.array(rows.words.entities, pa.string()),
         *scores,
         pa.array([head.shadow or None] * n, pa.string()),
+        pa.array(rows.words.calibrations or [0] * n, pa.int32()),
         _defaulted(rows.defaulted, np.array(head.inputs, object)),
     ]
     inputs = [pa.array(column, pa.float32()) for column in rows.inputs.T]

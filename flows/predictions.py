@@ -30,11 +30,18 @@ class Head(msgspec.Struct, frozen=True):
 
 
 class Words(msgspec.Struct):
-    """By row: the prediction's id, whose it is, and of whom (null: nobody named)."""
+    """By row: the prediction's id, whose it is, of whom (null: nobody named), and the online calibration's number.
+
+    `calibrations`: empty where no row has one.
+    """
 
     ids: list[str]
     organisations: list[str]
     entities: list[str | None]
+    calibrations: list[int] = []
+
+    def part(self, rows: slice) -> Words:
+        return Words(self.ids[rows], self.organisations[rows], self.entities[rows], self.calibrations[rows])
 
 
 class Predictions(msgspec.Struct):
@@ -107,5 +114,5 @@ def columns(head: Head) -> list[str]:
 
 TAKEN: frozenset[str] = frozenset({
     "prediction_id", "at", "organisation", "model", "version", "entity", "entity_id", "defaulted", "shadow_version",
-    *SCORES,
+    "calibration", *SCORES,
 })  # fmt: skip

@@ -135,6 +135,8 @@ def by_organisation(
     of: Mapping[str, Calibration], organisations: Iterable[str], probability: Array
 ) -> tuple[Array, Array]:
     """(probability float32 (n,), numbers int32 (n,)) with what holds for each row's organisation."""
+    if not of:
+        return probability, np.zeros(len(probability), np.int32)
     found = [of.get(organisation) for organisation in organisations]
     numbers = np.array([one.number if one else 0 for one in found], np.int32)
     at = np.flatnonzero(numbers)

@@ -13,6 +13,7 @@ from starlette.routing import Route
 
 from feature_repo.declare import Array
 from flows.predictions import Words
+from onnx_models.calibrations import by_organisation
 from onnx_models.confidence import confidence
 from onnx_models.session import INPUT, Model
 from serving import api
@@ -103,8 +104,9 @@ async def infer(request: Request) -> Response:
     asked, behind = parse(body, headers.get(HEADER))
     outputs, rows = wanted(asked), features(asked, behind, model.inputs)
     raw, probability = model.scores(rows) if len(rows) <= INLINE else await asyncio.to_thread(model.scores, rows)
+    probability, numbers = by_organisation(model.calibrations, [api.organisation(request)] * len(rows), probability)
     now = await scoring.now_ms()
-    prediction = _written(request, model, rows, np.stack([probability, raw]), now)
+    prediction = _written(request, model, rows, np.stack([probability, raw]), numbers.tolist(), now)
     response = InferResponse(model.name, model.version, [], {"prediction_id": prediction}, asked.id)
     return _sent(encode(response, {"probability": probability, "raw": raw}, outputs))
 
@@ -116,11 +118,11 @@ def _sent(answer: Answer) -> Response:
     return Response(answer.body, headers=headers, media_type="application/octet-stream")
 
 
-def _written(request: Request, model: Model, rows: Array, scores: Array, now: int) -> str:
+def _written(request: Request, model: Model, rows: Array, scores: Array, numbers: list[int], now: int) -> str:
     """The predictions' id, under which they are logged."""
     scoring, organisation, n = _scoring(request), api.organisation(request), len(rows)
     base = scoring.parts.ids.issue(organisation.encode(), model.name, now, n)
-    words = Words([f"{base}.{i}" for i in range(n)], [organisation] * n, [None] * n)
+    words = Words([f"{base}.{i}" for i in range(n)], [organisation] * n, [None] * n, numbers if any(numbers) else [])
     sure = confidence(scores[0], np.ones(n, np.float32))
     known = np.zeros(rows.shape, bool)
     shadow = scoring.scorers[model.name].shadow(model)

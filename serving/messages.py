@@ -190,6 +190,7 @@ class Score(Struct):
     raw: Annotated[float, Meta(description="Before calibration, 0-1")]
     threshold: float
     reasons: list[Contribution]
+    calibration: Annotated[int, Meta(description="Number of the online calibration; 0: the version's own")] = 0
 
 
 class UserScores(Struct):

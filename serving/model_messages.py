@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Annotated
 
 import msgspec
@@ -61,8 +62,27 @@ class ModelInput(msgspec.Struct, frozen=True):
     importance: float | None
 
 
+class ModelCalibration(msgspec.Struct, frozen=True, kw_only=True):
+    """What outcomes taught: p = sigmoid(a x logit(p of the version) + b); null: from then on the version's own holds.
+
+    `holds`: whether it does now. `number` is in every score that it touched.
+    """
+
+    number: int
+    organisation: str
+    a: float | None
+    b: float | None
+    at: datetime
+    who: str
+    why: str
+    holds: bool
+
+
 class ModelInfo(msgspec.Struct, frozen=True, kw_only=True):
-    """A version, by default the deployed one. `inputs`: in the model's order. `threshold`: from which it may alert."""
+    """A version, by default the deployed one. `inputs`: in the model's order. `threshold`: from which it may alert.
+
+    `calibrations`: online, latest first.
+    """
 
     name: str
     version: str
@@ -82,6 +102,7 @@ class ModelInfo(msgspec.Struct, frozen=True, kw_only=True):
     gates: tuple[Gate, ...]
     trained_on: dict[str, str | int | float]
     packages: dict[str, str]
+    calibrations: list[ModelCalibration] = []
 
 
 class ModelImportance(msgspec.Struct, frozen=True):
@@ -149,8 +170,8 @@ def registry(library: Library, name: str) -> ModelVersions:
     )
 
 
-def info(library: Library, name: str, version: str | None) -> ModelInfo:
-    """Raises NoModel, NoVersion, Damaged."""
+def info(library: Library, name: str, version: str | None, organisation: str | None = None) -> ModelInfo:
+    """`organisation`: whose calibrations; None: all. Raises NoModel, NoVersion, Damaged."""
     m = metadata(library, name, version)
     return ModelInfo(
         name=m.name,
@@ -171,7 +192,27 @@ def info(library: Library, name: str, version: str | None) -> ModelInfo:
         gates=m.gates,
         trained_on=m.trained_on,
         packages=m.packages,
+        calibrations=_calibrations(library, name, m.version, organisation),
     )
+
+
+def _calibrations(library: Library, name: str, version: str, organisation: str | None) -> list[ModelCalibration]:
+    told = library.calibrations(name)
+    holding = {one.number for one in told.holding(version).values()}
+    mine = [c for c in told.changes if c.version == version and organisation in (None, c.organisation)]
+    return [
+        ModelCalibration(
+            number=c.number,
+            organisation=c.organisation,
+            a=c.a,
+            b=c.b,
+            at=c.at,
+            who=c.who,
+            why=c.why,
+            holds=c.number in holding,
+        )
+        for c in reversed(mine)
+    ]
 
 
 def importance(library: Library, name: str, version: str | None) -> ModelImportance:

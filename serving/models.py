@@ -58,7 +58,8 @@ def _listed(watch: Watch, name: str) -> ModelListed:
 
 
 async def info(request: Request) -> Response:
-    return await _told(request, lambda library, name: model_messages.info(library, name, _version(request)))
+    version, whose = _version(request), api.organisation(request)
+    return await _told(request, lambda library, name: model_messages.info(library, name, version, whose))
 
 
 async def importance(request: Request) -> Response:

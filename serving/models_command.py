@@ -89,7 +89,18 @@ def _show(settings: Settings, given: argparse.Namespace) -> int:
     if given.json:
         _json({"info": info, "registry": book})
     else:
-        print("\n".join([*_told(info), "", *_history(book), "", f"{library.place(info.name, info.version)}"]))
+        print(
+            "\n".join(
+                [
+                    *_told(info),
+                    *_calibrations(info),
+                    "",
+                    *_history(book),
+                    "",
+                    f"{library.place(info.name, info.version)}",
+                ]
+            )
+        )
     return 0
 
 
@@ -108,6 +119,12 @@ def _told(info: ModelInfo) -> Iterable[str]:
         yield f"  {where:36}" + "  ".join(f"{figure} {value:.3f}" for figure, value in figures.items())
     for gate in info.gates:
         yield f"  {'passed' if gate.passed else 'FAILED'}: {gate.name}, wanted {gate.wanted}, got {gate.got:.4g}"
+
+
+def _calibrations(info: ModelInfo) -> Iterable[str]:
+    for c in info.calibrations:
+        what = "withdrawn" if c.a is None else f"a {c.a:.3f}, b {c.b:+.3f}{', holds' if c.holds else ''}"
+        yield f"  calibration {c.number} of {c.organisation}: {what}; {c.at:%Y-%m-%d %H:%M:%S} {c.who}: {c.why}"
 
 
 def _history(book: ModelVersions) -> list[str]:

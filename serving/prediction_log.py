@@ -128,11 +128,18 @@ def _joined(same: list[Answered]) -> Predictions:
         [id_ for a in same for id_ in a.words.ids],
         [organisation for a in same for organisation in a.words.organisations],
         [entity for a in same for entity in a.words.entities],
+        _numbers(same),
     )
     at = np.repeat([a.at for a in same], [len(a.words.ids) for a in same])
     version = first.shadow[0].version if first.shadow else ""
     head = Head(first.model.name, first.model.version, version, first.entity, first.model.inputs)
     return Predictions(head, words, at, scores, inputs, defaulted)
+
+
+def _numbers(same: list[Answered]) -> list[int]:
+    if not any(a.words.calibrations for a in same):
+        return []
+    return [number for a in same for number in a.words.calibrations or [0] * len(a.words.ids)]
 
 
 def _tried(shadow: Shadow | None, inputs: Array, defaulted: Array) -> Array:
@@ -145,5 +152,6 @@ def _tried(shadow: Shadow | None, inputs: Array, defaulted: Array) -> Array:
 
 def _part(rows: Predictions, low: int) -> Predictions:
     part = slice(low, low + PIECE)
-    words = Words(rows.words.ids[part], rows.words.organisations[part], rows.words.entities[part])
-    return Predictions(rows.head, words, rows.at[part], rows.scores[:, part], rows.inputs[part], rows.defaulted[part])
+    return Predictions(
+        rows.head, rows.words.part(part), rows.at[part], rows.scores[:, part], rows.inputs[part], rows.defaulted[part]
+    )

@@ -22,6 +22,7 @@ from feature_repo.vocabulary import Vocabulary
 from flows.prediction_id import PredictionIds
 from flows.predictions import Words
 from flows.resp import StoreError
+from onnx_models.calibrations import by_organisation
 from onnx_models.confidence import confidence, known_share
 from onnx_models.session import Model
 from serving import api, front, quick_door
@@ -168,15 +169,19 @@ class Scorer:
         defaulted = ~(np.abs(values) <= LARGEST)  # a NaN, too
         inputs = np.where(defaulted, self._standing(model), values).astype(np.float32)
         raw, probability = model.scores(inputs)
+        organisations = [job.organisation.decode() for job in jobs for _ in job.asked.ids]
+        calibrations: list[int] = []
+        if model.calibrations:
+            probability, numbers = by_organisation(model.calibrations, organisations, probability)
+            calibrations = numbers.tolist()
         sure = confidence(probability, known_share(model.metadata.importance, self._inputs.names, defaulted))
         scores = np.stack([probability, raw, sure]).astype(np.float32)
         ids = [id_ for job in jobs for id_ in self._issued(job, now_us)]
-        organisations = [job.organisation.decode() for job in jobs for _ in job.asked.ids]
         self._parts.log.add(
             Answered(
                 model,
                 self._inputs.entity.name,
-                Words(ids, organisations, entities),
+                Words(ids, organisations, entities, calibrations),
                 now_us // 1000,
                 scores,
                 inputs,
@@ -184,7 +189,7 @@ class Scorer:
                 self.shadow(model),
             )
         )
-        return Batch(model, scores, inputs, defaulted, oldest, ids, entities, now_us)
+        return Batch(model, scores, inputs, defaulted, oldest, ids, entities, now_us, calibrations)
 
     def model(self) -> Model:
         """Raises ApiError 404."""

@@ -24,7 +24,10 @@ _encode = msgspec.json.Encoder().encode
 
 
 class Batch(msgspec.Struct):
-    """What one call of a model said of n instances. `scores` float32 (3, n): probability, raw, confidence."""
+    """What one call of a model said of n instances. `scores` float32 (3, n): probability, raw, confidence.
+
+    `calibrations`: numbers of the online ones that made the probability; empty: none did.
+    """
 
     model: Model
     scores: Array
@@ -34,6 +37,7 @@ class Batch(msgspec.Struct):
     ids: list[str]
     entities: list[str | None]
     now_us: int
+    calibrations: list[int] = []
 
 
 class Part(msgspec.Struct):
@@ -104,6 +108,7 @@ def _prediction(batch: Batch, i: int, names: Sequence[str]) -> Prediction:
         recommendation=Recommended(advice.action, advice.reason, advice.level) if advice else None,
         defaulted=[names[at] for at in np.flatnonzero(batch.defaulted[i]).tolist()],
         features_at=_freshness(batch.oldest[i], batch.now_us),
+        calibration=batch.calibrations[i] if batch.calibrations else 0,
     )
 
 

@@ -76,6 +76,7 @@ class Prediction(msgspec.Struct, kw_only=True, omit_defaults=True):
     recommendation: Annotated[Recommended | None, Meta(description="null: the model states none")]
     defaulted: Annotated[list[str], Meta(description="Inputs that were neither known nor given: their defaults stood")]
     features_at: Annotated[Freshness | None, Meta(description="null: nothing was looked up that is known")]
+    calibration: Annotated[int, Meta(description="Number of the online calibration; left out: the version's own")] = 0
     bias: Annotated[float | None, Meta(description="Log odds to which the contributions add; with `explain`")] = None
     contributions: Annotated[
         list[Contribution] | None, Meta(description="Strongest first; with `explain`, where the version can tell")

@@ -18,6 +18,7 @@ from feature_repo.vocabulary import Vocabulary
 from flows.explain import Explainer
 from flows.reasons import contributions, in_words
 from flows.resp import pack
+from onnx_models.calibrations import by_organisation
 from onnx_models.session import Model
 from onnx_models.watch import Watch
 from serving import api
@@ -30,10 +31,11 @@ TELLING = 5  # contributions shown
 
 
 class Known(msgspec.Struct):
-    """A person's feature values (None: not written), and when they held."""
+    """A person's feature values (None: not written), and when they held; whose person it is."""
 
     at: datetime | None
     values: dict[str, float | None]
+    organisation: str = ""
 
 
 async def features(request: Request) -> Response:
@@ -62,7 +64,7 @@ async def read(parts: api.Api, organisation: str, user: str) -> Known:
     if stamp is None:
         raise ApiError(404, f"nothing is known of a user {user[:200]!r}", "id")
     values = {name: read_double(value) for name, value in zip(names, found, strict=True)}
-    return Known(instant(read_timestamp(stamp)), values)
+    return Known(instant(read_timestamp(stamp)), values, organisation)
 
 
 class Scorer:
@@ -85,13 +87,15 @@ class Scorer:
 
     def _score(self, model: Model, service: Service, known: Known) -> Score:
         row = [self._value(known, name) for name in service.features]
-        raw, calibrated = model.scores(np.array([row], np.float32))
+        raw, own = model.scores(np.array([row], np.float32))
+        calibrated, numbers = by_organisation(model.calibrations, [known.organisation], own)
         return Score(
             model=model.name,
             version=model.version,
             score=float(calibrated[0]),
             raw=float(raw[0]),
             threshold=model.threshold,
+            calibration=int(numbers[0]),
             reasons=self._reasons(model, service, row),
         )
 
