@@ -10,6 +10,8 @@ ERAS = (
 ALERTS = "tt:alerts"  # stream: alerts on their way to SQL
 ALERTS_STORED = "tt:alerts:stored"  # pub/sub: "there are new rows in SQL"
 ALERTS_MOVED = "tt:alerts:moved"  # pub/sub: "there are new steps of alerts in SQL"
+DELIVERY = "tt:delivery"  # hash: what the process that delivers last said of itself, for /metrics
+DELIVERIES = "tt:deliveries"  # pub/sub: "look at what is to be delivered"
 GAUGES = "tt:gauges"  # hash: what the engine last said of itself, for /metrics
 UNKNOWN = "tt:unknown"  # hash: event name -> times seen
 DEAD = "tt:dead"  # stream: entries set aside because they could not be processed
@@ -69,6 +71,16 @@ def served_position(partition: int) -> str:
 def served_dropped(partition: int) -> str:
     """Counter: rows of `served` that were dropped because the lake did not come for them."""
     return f"tt:{{{partition}}}:served_dropped"
+
+
+def outcomes(partition: int) -> str:
+    """Stream: outcome events as they were counted, until the learner has them."""
+    return f"tt:{{{partition}}}:outcomes"
+
+
+def outcomes_dropped(partition: int) -> str:
+    """Counter: events of `outcomes` that were dropped because nobody came for them."""
+    return f"tt:{{{partition}}}:outcomes_dropped"
 
 
 def eras(partition: int) -> str:

@@ -35,6 +35,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     lake_features: Annotated[float, msgspec.Meta(ge=0, le=1)] = 0.01  # share of people whose features it keeps
     lake_features_mb: int = 256  # of them in Redis at most, while the lake does not come for them
     lake_days: int = 0  # how long the lake keeps a date; 0: for ever
+    delivery_days: int = 30  # how long ended deliveries and their attempts are kept; 0: for ever
+    webhook_allow: str = ""  # networks inside that webhooks may be sent to, comma-separated
 
     @property
     def lake(self) -> Path:

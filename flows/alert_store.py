@@ -125,7 +125,7 @@ class AlertStore:
         query = sa.select(alerts).where(alerts.c.id == alert, *where(Filter(organisation=organisation)))
         with self.engine.connect() as connection:
             row = connection.execute(query).mappings().first()
-        return _stored(row).alert if row else None
+        return stored(row).alert if row else None
 
     def newest(self, only: Filter, limit: int, before: Place | None = None) -> list[Stored]:
         """By `scored_at`, latest first, at most `limit`, of those that come after the place `before`."""
@@ -151,7 +151,7 @@ class AlertStore:
 
     def _fetch(self, query: sa.Select[Any]) -> list[Stored]:
         with self.engine.connect() as connection:
-            return [_stored(row) for row in connection.execute(query).mappings()]
+            return [stored(row) for row in connection.execute(query).mappings()]
 
 
 def open_alerts(settings: Settings) -> AlertStore:
@@ -173,7 +173,7 @@ def _row(alert: Alert) -> dict[str, Any]:
     return values | {name: msgspec.json.encode(values[name]).decode() for name in JSON_COLUMNS}
 
 
-def _stored(row: sa.RowMapping) -> Stored:
+def stored(row: sa.RowMapping) -> Stored:
     values = {name: row[name] for name in Alert.__struct_fields__}
     values |= {name: msgspec.json.decode(values[name]) for name in JSON_COLUMNS}
     return Stored(row["seq"], msgspec.convert(values, Alert))

@@ -85,8 +85,9 @@ class NewDelivery(msgspec.Struct, frozen=True, kw_only=True):
 
     `of`: what it is about: with channel and target it makes the id, so that planned twice it is there once. It is the
     alert's id, or of a digest something of its own with `alert` empty.
-    `body` None: made by `Plan.body` when it is due, then kept. `due_at` 0: at once. `into`: the id of the digest that it
-    is folded into; it is not sent itself. `done`: delivered by being written (in-app). `tries` 0: as the channel has it.
+    `body` None: made by `Plan.body` when it is due, then kept. `due_at` 0: at once. `into`: the id of the digest that
+    it is folded into; it is not sent itself. `done`: delivered by being written (in_app). `tries`: how often it is
+    tried, 0 as the channel has it.
     """
 
     organisation: str

@@ -48,6 +48,7 @@ CHILDREN = (
     Child(name="engine", command=module("flows.alerting"), rank=2),
     Child(name="lake", command=module("flows.lake"), rank=2, wait=4.0),
     Child(name="alerts", command=module("flows.alert_drain"), rank=2, wait=1.0),
+    Child(name="delivery", command=module("flows.delivering"), rank=2, wait=1.5),
 )
 
 

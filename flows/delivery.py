@@ -1,0 +1,156 @@
+"""The core of delivery: takes what is due from the outbox, has it sent, and writes down what came of it.
+
+A turn is one transaction on a thread of its own; attempts run beside each other on the event loop. What ended while a
+turn was under way is recorded by the next, so under load many attempts share one commit.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
+
+import sqlalchemy as sa
+
+from flows.channel import Channel, Parcel, Result, Retry, Sent
+from flows.lanes import LONGEST_HOLD_MS, Draft, Lanes
+from flows.outbox import Ended, Outbox, Taken
+
+log = logging.getLogger("telltale.delivery")
+
+POLL_MS = 1_000  # at the latest SQL is looked at, told or not
+JITTER = 0.1  # of a wait, either way: so that not all come again at once
+PAUSE_S = 0.3  # between two tries while SQL is down or locked
+SQL_DOWN = (sa.exc.OperationalError, sa.exc.InterfaceError)
+Clock = Callable[[], int]
+T = TypeVar("T")
+
+
+def wall_ms() -> int:
+    return time.time_ns() // 1_000_000
+
+
+class Delivery:
+    """`clock`: ms since 1970 that retries go by; `log_clock`: that statuses of alerts go by."""
+
+    def __init__(
+        self, outbox: Outbox, *, clock: Clock = wall_ms, log_clock: Clock = wall_ms, chance: random.Random | None = None
+    ) -> None:
+        self.outbox, self.clock, self.log_clock = outbox, clock, log_clock
+        self.lanes = Lanes({name: channel.at_once for name, channel in outbox.channels.items()})
+        self.bell = asyncio.Event()  # something may be to do
+        self._chance = chance or random.Random()
+        self._ended: list[Ended] = []
+        self._sending: set[asyncio.Task[None]] = set()
+        self._thread = ThreadPoolExecutor(1, "delivery-sql")
+        self._more = False
+
+    async def begin(self) -> None:
+        """Takes over. Raises HeldError while another process sends, OperationalError."""
+        found = await self._ask(lambda: self.outbox.begin(self.clock()))
+        for key, due in found.items():
+            self.lanes.of(key).due = due
+
+    async def turn(self) -> None:
+        """One transaction, if there is anything to do; then the attempts that it gave begin.
+
+        Raises SupersededError, OperationalError; then nothing changed, and what ended is kept for the next.
+        """
+        now, ended = self.clock(), list(self._ended)
+        draft = Draft(self.lanes, now)
+        if not (ended or draft.ready() or self.outbox.sender.due(now) or await self._ask(self.outbox.news)):
+            self._more = False
+            return
+        taken, self._more = await self._ask(lambda: self.outbox.turn(draft, ended, self.log_clock()))
+        del self._ended[: len(ended)]
+        for one in taken:
+            task = asyncio.create_task(self._attempt(one))
+            self._sending.add(task)
+            task.add_done_callback(self._sending.discard)
+
+    def wakes(self) -> int:
+        """When the next turn is due, ms since 1970; sooner when the bell rings."""
+        now = self.clock()
+        if self._more or self._ended:
+            return now
+        at = self.lanes.wakes()
+        return now + POLL_MS if at is None else max(min(at, now + POLL_MS), now)
+
+    async def settled(self) -> None:
+        """Until no attempt is under way."""
+        while self._sending:
+            await asyncio.wait(self._sending)
+
+    async def run(self, stopping: asyncio.Event) -> None:
+        """Turn after turn until told to stop. Raises SupersededError."""
+        while not stopping.is_set():
+            self.bell.clear()
+            try:
+                await self.turn()
+            except SQL_DOWN as error:
+                log.warning("the database cannot be asked now: %s", str(error).partition("\n")[0])
+                await asyncio.sleep(PAUSE_S)
+                continue
+            await self._rest()
+
+    async def stop(self, patience_s: float) -> None:
+        """Lets attempts under way come to their ends for so long, and records those that did."""
+        if self._sending:
+            _, late = await asyncio.wait(self._sending, timeout=patience_s)
+            for task in late:
+                task.cancel()
+        draft = Draft(self.lanes, self.clock())
+        await self._ask(lambda: self.outbox.close(draft, self._ended, self.log_clock()))
+        self._thread.shutdown(wait=True)
+
+    async def _rest(self) -> None:
+        seconds = (self.wakes() - self.clock()) / 1000
+        if seconds > 0:
+            try:
+                await asyncio.wait_for(self.bell.wait(), seconds)
+            except TimeoutError:
+                return
+
+    async def _ask(self, question: Callable[[], T]) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._thread, question)
+
+    async def _attempt(self, taken: Taken) -> None:
+        parcel, channel = taken.parcel, self.outbox.channels[taken.parcel.channel]
+        began, started = self.clock(), time.monotonic()
+        result = await _sent(channel, parcel, taken.to)
+        took_ms = int((time.monotonic() - started) * 1000)
+        now = self.clock()
+        lane = self.lanes.ended((parcel.channel, parcel.target))
+        if isinstance(result, Sent):
+            lane.succeeded()
+        else:
+            lane.failed(now)
+        if isinstance(result, Retry) and result.after_s:
+            lane.hold(now, result.after_s * 1000)
+        self._ended.append(Ended(parcel, result, began, took_ms, self._again(channel, taken, result, now)))
+        self.bell.set()
+
+    def _again(self, channel: Channel[object], taken: Taken, result: Result, now: int) -> int | None:
+        """When it is tried again; None where it is not."""
+        made = taken.parcel.attempt
+        if not isinstance(result, Retry) or made >= (taken.tries or len(channel.schedule) + 1):
+            return None
+        wait = channel.schedule[min(made, len(channel.schedule)) - 1] * 1000
+        drawn = wait * self._chance.uniform(1 - JITTER, 1 + JITTER)
+        asked = min((result.after_s or 0.0) * 1000, LONGEST_HOLD_MS)
+        return now + int(max(drawn, asked))
+
+
+async def _sent(channel: Channel[object], parcel: Parcel, to: object) -> Result:
+    try:
+        async with asyncio.timeout(channel.timeout_s):
+            return await channel.send(parcel, to)
+    except TimeoutError:
+        return Retry(f"no answer within {channel.timeout_s:g} s")
+    except Exception as error:  # a fault of a channel must not end the others
+        log.exception("channel %s, delivery %s", channel.name, parcel.id)
+        return Retry(f"a fault of ours: {type(error).__name__}")

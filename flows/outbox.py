@@ -1,0 +1,221 @@
+"""The transactional outbox: what is planned, taken and done, each turn of the sending process in one transaction.
+
+The table of alerts is the outbox's head: a turn plans the alerts that came since the last, and moves the cursor with
+them. So an alert is planned exactly once, and what is planned is there until it is done or dead, whatever is killed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+import sqlalchemy as sa
+
+from flows import alert_status, database
+from flows import delivery_rows as rows
+from flows.alert_store import alerts, stored
+from flows.channel import Channels, Gone, Parcel, Plan, Result, Sent
+from flows.delivery_sender import Sender
+from flows.delivery_tables import FAILED, IS_WAITING, Tally, attempts, count, deliveries, nudges
+from flows.lanes import Draft, Key
+
+ROUTE = 256  # alerts planned a turn, at most
+MOST_SAID = 2_000  # characters of an answer that are kept
+
+
+class Ended(msgspec.Struct, frozen=True):
+    """One attempt: when it began, how long it took, and when the next one is due (None: there is none)."""
+
+    parcel: Parcel
+    result: Result
+    began: int
+    took_ms: int
+    again_at: int | None = None
+
+    @property
+    def key(self) -> Key:
+        return self.parcel.channel, self.parcel.target
+
+
+class Taken(msgspec.Struct, frozen=True):
+    """To be sent now; `to` is what its channel needs to know of the target."""
+
+    parcel: Parcel
+    to: Any
+    tries: int
+
+
+class Outbox:
+    """What the sending process does to the tables. `SupersededError`: another process sends now."""
+
+    def __init__(self, engine: sa.Engine, plan: Plan, channels: Channels, sender: Sender) -> None:
+        self.engine, self.plan, self.channels, self.sender = engine, plan, channels, sender
+
+    def begin(self, now: int) -> dict[Key, int]:
+        """Takes over: what was under way waits again. Returns when each lane has something due."""
+        with self.engine.begin() as connection:
+            database.one_by_one(connection)
+            self.sender.take(connection, now)
+            rows.release(connection, now)
+            lane = deliveries.c.channel, deliveries.c.target
+            found = sa.select(*lane, sa.func.min(deliveries.c.due_at)).where(IS_WAITING).group_by(*lane)
+            return {(channel, target): due for channel, target, due in connection.execute(found)}
+
+    def news(self) -> bool:
+        """Whether there is an alert to plan, or a nudge."""
+        with self.engine.connect() as connection:
+            head = connection.execute(sa.select(sa.func.max(alerts.c.seq))).scalar() or 0
+            return head > self.sender.routed or connection.execute(sa.select(nudges.c.seq).limit(1)).first() is not None
+
+    def turn(self, draft: Draft, ended: Sequence[Ended], log_ms: int) -> tuple[list[Taken], bool]:
+        """What is to be sent now, and whether more alerts wait to be planned.
+
+        `log_ms`: the time that alerts' statuses go by. Raises SupersededError, SQLAlchemy's OperationalError.
+        """
+        tally = Tally()
+        with self.engine.begin() as connection:
+            database.one_by_one(connection)
+            routed = self.sender.routed
+            self.sender.hold(connection, draft.now)
+            self._record(connection, draft, ended, tally, log_ms)
+            self._hear(connection, draft)
+            fresh, routed = self._route(connection, draft, routed, tally, log_ms)
+            taken = self._address(connection, [*fresh, *self._take(connection, draft, tally)], draft.now, tally)
+            self.sender.move(connection, routed)
+            count(connection, tally)
+        more, self.sender.routed = routed >= self.sender.routed + ROUTE, routed
+        draft.commit()
+        return taken, more
+
+    def close(self, draft: Draft, ended: Sequence[Ended], log_ms: int) -> None:
+        """The last turn: records what ended, takes nothing, and lets go of the lease."""
+        tally = Tally()
+        with self.engine.begin() as connection:
+            database.one_by_one(connection)
+            self.sender.hold(connection, draft.now)
+            self._record(connection, draft, ended, tally, log_ms)
+            count(connection, tally)
+            rows.release(connection, draft.now)
+            self.sender.let_go(connection)
+
+    def _record(
+        self, connection: sa.Connection, draft: Draft, ended: Sequence[Ended], tally: Tally, log_ms: int
+    ) -> None:
+        """What came of the attempts that ended."""
+        if not ended:
+            return
+        connection.execute(attempts.insert(), [_attempt(one) for one in ended])
+        rows.ended(connection, [_change(one, draft.now) for one in ended])
+        for one in ended:
+            whose = one.parcel.organisation, one.parcel.channel
+            tally[*whose, "ACTIVE"] -= 1
+            tally[*whose, _state(one)] += 1
+            tally[*whose, FAILED] += not isinstance(one.result, Sent)
+            if one.again_at is not None:
+                draft.waits(one.key, one.again_at)
+            if isinstance(one.result, Gone):
+                self._disable(connection, draft, one, tally)
+        told = [(one.parcel.channel, id_) for one in ended if isinstance(one.result, Sent) for id_ in one.parcel.alerts]
+        self._told(connection, told, log_ms)
+
+    def _disable(self, connection: sa.Connection, draft: Draft, one: Ended, tally: Tally) -> None:
+        why = one.result.why if isinstance(one.result, Gone) else ""
+        self.channels[one.parcel.channel].disable(connection, one.parcel.target, why, draft.now)
+        rows.bury(connection, one.key, why, draft.now, tally)
+        draft.looked(one.key, None)
+
+    def _told(self, connection: sa.Connection, told: Sequence[tuple[str, str]], at: int) -> None:
+        """Alerts, each with the channel that delivered it."""
+        for channel in dict.fromkeys(channel for channel, _ in told):
+            ids = list(dict.fromkeys(id_ for by, id_ in told if by == channel))
+            alert_status.move(connection, ids, "DELIVERED", who=channel, at=at)
+
+    def _hear(self, connection: sa.Connection, draft: Draft) -> None:
+        heard = connection.execute(sa.select(nudges)).all()
+        if heard:
+            connection.execute(nudges.delete().where(nudges.c.seq <= max(row.seq for row in heard)))
+        for row in heard:
+            draft.nudge((row.channel, row.target))
+
+    def _route(
+        self, connection: sa.Connection, draft: Draft, routed: int, tally: Tally, log_ms: int
+    ) -> tuple[list[rows.Due], int]:
+        """Plans what was stored since; returns what of it is taken at once, and the number reached."""
+        query = sa.select(alerts).where(alerts.c.seq > routed).order_by(alerts.c.seq).limit(ROUTE)
+        found = [stored(row) for row in connection.execute(query).mappings()]
+        if not found:
+            return [], routed
+        told = [one for one in found if not one.alert.withheld]
+        planned = self.plan.deliveries(connection, told, draft.now) if told else []
+        new = rows.add(connection, planned, draft, self._life, tally)
+        self._told(connection, [(one.channel, one.alert) for one in planned if one.done and one.alert], log_ms)
+        return new, found[-1].seq
+
+    def _life(self, channel: str) -> int:
+        """For how many ms a delivery is tried, its waits drawn out by chance and by what others ask for."""
+        return int(sum(self.channels[channel].schedule) * 1100) if channel in self.channels else 0
+
+    def _take(self, connection: sa.Connection, draft: Draft, tally: Tally) -> list[rows.Due]:
+        found: list[rows.Due] = []
+        for key in draft.ready():
+            room = draft.room(key)
+            if room:
+                found += rows.take(connection, key, room, draft, tally)
+        return found
+
+    def _address(self, connection: sa.Connection, due: Sequence[rows.Due], now: int, tally: Tally) -> list[Taken]:
+        """With what is known of each target; those whose target is no more are dead."""
+        known = {
+            name: self.channels[name].targets(connection, sorted({one.target for one in due if one.channel == name}))
+            for name in {one.channel for one in due} & self.channels.keys()
+        }
+        lost = [one for one in due if one.target not in known.get(one.channel, {})]
+        rows.lose(connection, lost, now, tally)
+        gone = {one.id for one in lost}
+        return [
+            Taken(self._parcel(connection, one), known[one.channel][one.target], one.tries)
+            for one in due
+            if one.id not in gone
+        ]
+
+    def _parcel(self, connection: sa.Connection, due: rows.Due) -> Parcel:
+        whole = due.parcel(rows.folded(connection, due.id) if due.alert is None else (due.alert,))
+        if due.body is not None:
+            return whole
+        body = self.plan.body(connection, whole)
+        rows.freeze(connection, due.id, body)
+        return msgspec.structs.replace(whole, body=body)
+
+
+def _state(one: Ended) -> str:
+    if isinstance(one.result, Sent):
+        return "DONE"
+    return "DEAD" if one.again_at is None else "WAITING"
+
+
+def _change(one: Ended, now: int) -> dict[str, Any]:
+    state = _state(one)
+    return {
+        "delivery": one.parcel.id,
+        "state": state,
+        "attempts": one.parcel.attempt,
+        "due_at": one.again_at or one.began,
+        "last_error": None if isinstance(one.result, Sent) else one.result.why[:MOST_SAID],
+        "done_at": None if state == "WAITING" else now,
+    }
+
+
+def _attempt(one: Ended) -> dict[str, Any]:
+    said = one.result.said if isinstance(one.result, Sent) else one.result.why
+    return {
+        "delivery_id": one.parcel.id,
+        "organisation": one.parcel.organisation,
+        "channel": one.parcel.channel,
+        "target": one.parcel.target,
+        "attempt": one.parcel.attempt,
+        "at": one.began,
+        "took_ms": one.took_ms,
+        "result": type(one.result).__name__.upper(),
+        "said": said[:MOST_SAID],
+    }

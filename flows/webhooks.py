@@ -1,0 +1,147 @@
+"""Webhooks by Standard Webhooks 1.0 (https://www.standardwebhooks.com): the endpoints, and what they are sent."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import hmac
+import secrets
+from collections.abc import Sequence
+from datetime import UTC, datetime
+
+import msgspec
+import sqlalchemy as sa
+
+from flows import database
+from flows.alert import Alert, Priority, SignalRecord
+
+NAME = "webhook"
+OPENED, TEST = "alert.opened", "webhook.test"  # types of events
+SECRET_BYTES = 32
+PREFIX = "whsec_"
+BOTH_MS = 24 * 3_600_000  # for which a rotated secret still signs beside the new one
+
+webhooks = sa.Table(
+    "webhooks",
+    database.metadata,
+    database.number(),
+    sa.Column("id", sa.String(64), nullable=False, unique=True),
+    sa.Column("organisation", sa.Text, nullable=False),
+    sa.Column("url", sa.Text, nullable=False),
+    sa.Column("description", sa.Text, nullable=False),
+    sa.Column("events", sa.Text, nullable=False),  # JSON; empty: all
+    sa.Column("secret", sa.String(128), nullable=False),
+    sa.Column("old_secret", sa.String(128)),
+    sa.Column("old_until", sa.BigInteger, nullable=False),
+    sa.Column("enabled", sa.Boolean, nullable=False),
+    sa.Column("disabled_why", sa.Text),
+    sa.Column("created_at", sa.BigInteger, nullable=False),
+    sa.Column("updated_at", sa.BigInteger, nullable=False),
+    sa.Index("webhooks_by_organisation", "organisation", "seq"),
+    sqlite_autoincrement=True,
+)
+
+
+class Webhook(msgspec.Struct, frozen=True, kw_only=True):
+    """An endpoint. Times are ms since 1970. `events`: types, or their beginnings up to a full stop; empty: all."""
+
+    id: str
+    organisation: str
+    url: str
+    description: str
+    events: tuple[str, ...]
+    secret: str
+    old_secret: str | None = None
+    old_until: int = 0
+    enabled: bool = True
+    disabled_why: str | None = None
+    created_at: int
+    updated_at: int
+
+    def wants(self, event: str) -> bool:
+        return not self.events or any(event == one or event.startswith(f"{one}.") for one in self.events)
+
+    def secrets(self, now_ms: int) -> tuple[str, ...]:
+        """Those that sign, the one that counts first."""
+        return (self.secret, self.old_secret) if self.old_secret and now_ms < self.old_until else (self.secret,)
+
+
+class Told(msgspec.Struct, frozen=True, kw_only=True):
+    """What an endpoint is told of an alert: members of `/v1/alerts/{id}` that never change. Times: ms since 1970."""
+
+    id: str
+    organisation: str
+    user: str
+    type: str
+    score: float
+    raw_score: float
+    confidence: float
+    priority: Priority
+    signals: list[SignalRecord]
+    reasons: list[str]
+    model: str
+    model_version: str
+    calibration: int
+    event_at: int
+    scored_at: int
+    stored_at: int
+
+
+class Event(msgspec.Struct, frozen=True, kw_only=True):
+    """A webhook's body. `type`: `alert.opened.` and the alert's type in lower case; `timestamp`: when it was scored."""
+
+    type: str
+    timestamp: datetime
+    data: Told
+
+
+def new_secret() -> str:
+    return PREFIX + base64.b64encode(secrets.token_bytes(SECRET_BYTES)).decode()
+
+
+def event_of(alert_type: str) -> str:
+    return f"{OPENED}.{alert_type.lower()}"
+
+
+def body_of(alert: Alert) -> bytes:
+    """What endpoints are sent of an alert."""
+    told = Told(**{name: getattr(alert, name) for name in Told.__struct_fields__})
+    scored = datetime.fromtimestamp(alert.scored_at / 1000, UTC)
+    return msgspec.json.encode(Event(type=event_of(alert.type), timestamp=scored, data=told))
+
+
+def signatures(id_: str, timestamp: int, body: bytes, keys: Sequence[str]) -> str:
+    """The header `webhook-signature`: one of each secret, over `id.timestamp.body`. `timestamp`: seconds since 1970."""
+    signed = f"{id_}.{timestamp}.".encode() + body
+    made = (hmac.new(base64.b64decode(key.removeprefix(PREFIX)), signed, hashlib.sha256).digest() for key in keys)
+    return " ".join(f"v1,{base64.b64encode(one).decode()}" for one in made)
+
+
+def read(row: sa.RowMapping) -> Webhook:
+    """A row of the table."""
+    values = {name: row[name] for name in Webhook.__struct_fields__}
+    return msgspec.convert(values | {"events": msgspec.json.decode(values["events"])}, Webhook)
+
+
+def enabled(connection: sa.Connection, organisations: Sequence[str]) -> list[Webhook]:
+    """The endpoints that are sent to."""
+    query = sa.select(webhooks).where(webhooks.c.enabled, webhooks.c.organisation.in_(organisations))
+    return [read(row) for row in connection.execute(query.order_by(webhooks.c.seq)).mappings()]
+
+
+def of_ids(connection: sa.Connection, ids: Sequence[str]) -> dict[str, Webhook]:
+    """Those of the endpoints that are sent to, by id."""
+    query = sa.select(webhooks).where(webhooks.c.enabled, webhooks.c.id.in_(ids))
+    return {row["id"]: read(row) for row in connection.execute(query).mappings()}
+
+
+def test_body(webhook: Webhook, at_ms: int) -> bytes:
+    """What a test sends."""
+    moment = datetime.fromtimestamp(at_ms / 1000, UTC)
+    data = {"webhook": webhook.id, "message": "This is a test. No alert stands behind it."}
+    return msgspec.json.encode({"type": TEST, "timestamp": moment, "data": data})
+
+
+def disable(connection: sa.Connection, id_: str, why: str, at: int) -> None:
+    off = {"enabled": False, "disabled_why": why[:500], "updated_at": at}
+    connection.execute(webhooks.update().where(webhooks.c.id == id_).values(off))
