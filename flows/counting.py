@@ -18,6 +18,7 @@ from flows.codebooks import Codebooks
 from flows.entry import Entry, Kind, events_in, unpack_raw
 from flows.eras import begun, code, loaded
 from flows.index import Seen
+from flows.outcome_events import OutcomeEvent, Outcomes
 from flows.people import People
 from flows.plan import LACKING
 from flows.progress import Dead, Progress
@@ -56,6 +57,7 @@ class Counting:
         self._codebooks, self._layouts, self._slices = codebooks, layouts, slices
         self._partitions = partitions  # of the store
         self._settle, self._flush = settle, flush
+        self._outcomes = Outcomes(self.plan.vocabulary)
 
     def count(self, reads: list[Read]) -> None:
         """Events together, and what passes from one person to another in between."""
@@ -129,6 +131,7 @@ class Counting:
         self._traits(batch, row_of)
         self._joins(batch, row_of)
         self.people.mark(rows, batch.muted[at])
+        self._came_about(batch, row_of, first & ~late & ~batch.muted)
         self._tally(batch, first, late)
 
     def _first(self, batch: Batch) -> Array:
@@ -176,6 +179,16 @@ class Counting:
                     anonymous = self.people.names[row].partition(b"\0")[0]
                     self.people.names[row] = b"\0".join((anonymous, entry.join(k), b"%d" % at))
                     self.people.relay[row] = self.people.table.cold_changed[row] = True
+
+    def _came_about(self, batch: Batch, row_of: Array, counted: Array) -> None:
+        """Outcome events, for those who learn from them: of the user whom somebody anonymous turned out to be."""
+        found = self._outcomes.among(batch.code)
+        for i in found[counted[found]].tolist():
+            anonymous, _, joined = self.people.names[row_of[i]].partition(b"\0")
+            person = joined.partition(b"\0")[0] or anonymous
+            told = person.decode(errors="replace"), self._outcomes.names[batch.code[i]]
+            event = OutcomeEvent(*told, int(min(batch.ts[i], batch.now[i])), int(batch.now[i]))
+            self.of(int(batch.partition[i])).outcomes.append(event)
 
     def _absorb(self, read: Read, entry: Entry) -> None:
         """An anonymous person's history joins the user whom they turned out to be."""

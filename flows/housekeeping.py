@@ -9,7 +9,7 @@ import time
 import redis
 
 from feature_repo import keys
-from flows import heap, served
+from flows import heap, outcome_events, served
 from flows.engine import Engine
 from flows.entry import tick
 from flows.partition import entry_id
@@ -93,6 +93,8 @@ class Housekeeping:
                 self._client.xtrim(keys.log(p), minid=f"{oldest.ms}-{oldest.seq}", approximate=False)
             if dropped := served.bound(self._client, p, most):
                 _log.warning("partition %d: %d rows of served features dropped: the lake did not come", p, dropped)
+            if dropped := outcome_events.bound(self._client, p, outcome_events.MOST // len(self._engine.partitions)):
+                _log.warning("partition %d: %d outcome events dropped: the learner did not come", p, dropped)
 
     def _report(self) -> None:
         engine = self._engine

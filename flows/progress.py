@@ -11,6 +11,7 @@ import numpy as np
 from feature_repo import keys
 from feature_repo.declare import Array
 from flows.flush import Commands
+from flows.outcome_events import OutcomeEvent
 from flows.resp import pack
 
 OUTCOMES = ("processed", "duplicate", "unknown", "late", "quarantined")
@@ -35,6 +36,7 @@ class Progress:
         self.seen: list[tuple[int, bytes]] = []
         self.tick = 0
         self.dead: list[Dead] = []
+        self.outcomes: list[OutcomeEvent] = []
 
     def remember(self, mids: Array, minutes: Array) -> None:
         """Message identities first seen now, in the order of the log."""

@@ -137,13 +137,18 @@ def _decoded(position: bytes, body: bytes) -> ServedRows:
 
 def bound(client: redis.Redis, partition: int, most: int) -> int:
     """Drops the oldest entries while the stream takes more than `most` bytes; counts and returns the rows dropped."""
-    stream, dropped = keys.served(partition), 0
+    return drop_oldest(client, keys.served(partition), keys.served_dropped(partition), most)
+
+
+def drop_oldest(client: redis.Redis, stream: str, counter: str, most: int) -> int:
+    """Of any stream whose entries say in `n` how many they hold."""
+    dropped = 0
     while held(client, stream) > most:
         oldest: Any = client.xrange(stream, count=_PIECE)
         with client.pipeline(transaction=True) as pipe:
             pipe.xdel(stream, *(id_ for id_, _ in oldest))
             rows = sum(int(fields[b"n"]) for _, fields in oldest)
-            pipe.incrby(keys.served_dropped(partition), rows)
+            pipe.incrby(counter, rows)
             pipe.execute()
         dropped += rows
     return dropped

@@ -11,6 +11,7 @@ import numpy as np
 
 from feature_repo import keys
 from feature_repo.declare import Array
+from flows import outcome_events
 from flows.entry import Draft, Kind
 from flows.flush import Commands, Flush, Written
 from flows.people import People
@@ -84,6 +85,9 @@ class Transactions:
             into = rest[progress.partition]
             for alert in evaluated.alerts.get(progress.partition, ()):
                 into.add("XADD", keys.ALERTS, "*", "a", alert)
+            if progress.outcomes and self.passes_on:
+                told = progress.partition, progress.position, progress.outcomes
+                into.add_packed(outcome_events.command(self._store.clock, *told))
             progress.commands(into, minutes[progress.partition], self._horizon)
         return flushes
 
