@@ -39,6 +39,11 @@ class ApiError(Exception):
         self.headers, self._more = headers, more
 
     @property
+    def problems(self) -> list[str]:
+        """Each thing that is in the way, where there may be several."""
+        return list(self._more.get("problems", ()))
+
+    @property
     def body(self) -> bytes:
         title = http.HTTPStatus(self.status).phrase
         return msgspec.json.encode(

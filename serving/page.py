@@ -14,7 +14,7 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 
 from flows.resp import StoreError
-from serving import api, page_words
+from serving import api, page_charts, page_words
 from serving.body import headers_of, read_body
 from serving.errors import ApiError, unavailable
 from serving.page_session import SAFE, Session, foreign, own
@@ -45,6 +45,7 @@ def _templates() -> jinja2.Environment:
         lstrip_blocks=True,
     )
     made.filters |= page_words.FILTERS
+    made.globals["bar"] = page_charts.bar
     return made
 
 

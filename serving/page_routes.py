@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from serving import page_acts, page_alerts, page_assets, page_sign_in
+from serving import page_acts, page_alerts, page_assets, page_people, page_sign_in, page_system
 
 routes = [
     *page_assets.routes,
     *page_sign_in.routes,
     *page_acts.routes,
     *page_alerts.routes,
+    *page_people.routes,
+    *page_system.routes,
 ]

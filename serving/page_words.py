@@ -24,8 +24,18 @@ def moment(ms: int) -> str:
     return f"{datetime.fromtimestamp(ms / 1000, UTC):%Y-%m-%d %H:%M} UTC"
 
 
+def stamp(at: str) -> str:
+    """ISO 8601 in UTC as a person reads it."""
+    return f"{datetime.fromisoformat(at).astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC"
+
+
 def percent(part: float | None) -> str:
     return "–" if part is None else share(part)
+
+
+def whole(part: float) -> str:
+    """A share in whole percent; what is not quite all does not look so."""
+    return f"{min(part * 100, 99) if part < 1 else 100:.0f} %"
 
 
 def part(value: float) -> str:
@@ -36,6 +46,19 @@ def part(value: float) -> str:
 def quoted(text: str) -> str:
     """As one part of a path."""
     return quote(text, safe="")
+
+
+def seconds(value: float) -> str:
+    """A span in the unit that suits it."""
+    for size, name in ((86400, "d"), (3600, "h"), (60, "min")):
+        if value >= 2 * size:
+            return f"{value / size:.3g} {name}"
+    return f"{value:.2g} s" if value < 10 else f"{value:.0f} s"
+
+
+def exact(value: float | None) -> str:
+    """A feature's value: three digits that matter, and no powers of ten."""
+    return "< 0.001" if value is not None and 0 < abs(value) < 0.001 else number(value)
 
 
 def plural(count: int, one: str, many: str = "") -> str:
@@ -66,9 +89,13 @@ FILTERS = {
     "words": words,
     "iso": iso,
     "moment": moment,
+    "stamp": stamp,
     "percent": percent,
     "part": part,
+    "whole": whole,
     "quoted": quoted,
     "plural": plural,
     "number": number,
+    "exact": exact,
+    "seconds": seconds,
 }

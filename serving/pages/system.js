@@ -1,0 +1,4 @@
+// Health, moving.
+import { each, refresh } from "./fresh.js";
+
+each(2, () => refresh());
