@@ -9,7 +9,7 @@ import msgspec
 import sqlalchemy as sa
 
 from flows import database
-from flows.alert import Status
+from flows.alert import Priority, Status
 from flows.alert_store import Filter, alerts, where
 
 STEPS: dict[Status, tuple[Status, ...]] = {  # from -> to; there are no others
@@ -39,9 +39,15 @@ changes = sa.Table(
     sqlite_autoincrement=True,
 )
 
+_ABOUT = tuple(alerts.c[name] for name in ("user", "type", "priority", "score", "scored_at", "withheld"))
+_TOLD = sa.select(changes, *_ABOUT).select_from(changes.join(alerts, alerts.c.id == changes.c.alert_id))
 
-class Change(msgspec.Struct, frozen=True, kw_only=True):
-    """One step of an alert; `seq` grows in the order of the commits, `at` is ms since 1970."""
+
+class Step(msgspec.Struct, frozen=True, kw_only=True):
+    """One step of an alert, and what is known of the alert, so that a filter can tell whether the step is wanted.
+
+    `seq` grows in the order of the commits; times are ms since 1970.
+    """
 
     seq: int
     alert_id: str
@@ -51,12 +57,22 @@ class Change(msgspec.Struct, frozen=True, kw_only=True):
     to_status: Status
     who: str
     why: str | None
+    user: str
+    type: str
+    priority: Priority
+    score: float
+    scored_at: int
+    withheld: bool
+
+    @property
+    def status(self) -> Status:
+        return self.to_status
 
 
 class Moved(msgspec.Struct, frozen=True, kw_only=True):
     """What came of one move: `status` is where the alert stands now (None: there is no such alert).
 
-    `done`: it stands where it was to go; `new`: by this very move.
+    `done`: it stands where it was to go; `new`: by this very move. `may`: where it may go from here.
     """
 
     id: str
@@ -64,6 +80,7 @@ class Moved(msgspec.Struct, frozen=True, kw_only=True):
     status_at: int
     done: bool
     new: bool
+    may: tuple[Status, ...]
 
 
 def move(
@@ -85,11 +102,15 @@ def move(
     database.one_by_one(connection)
     found = {row.id: row for row in _asked(connection, ids, organisation)}
     rows = [found[id_] for id_ in dict.fromkeys(ids) if id_ in found]
-    going = [row for row in rows if to in STEPS[row.status] and (not row.withheld or to == "EXPIRED")]
+    going = [row for row in rows if to in _allowed(row.status, withheld=row.withheld)]
     if going:
         _take(connection, going, to, who=who[:MOST_WHO], at=at, why=why)
     new = {row.id for row in going}
     return [_moved(id_, found.get(id_), to, at, new=id_ in new) for id_ in ids]
+
+
+def _allowed(status: Status, *, withheld: bool) -> tuple[Status, ...]:
+    return tuple(to for to in STEPS[status] if not withheld or to == "EXPIRED")
 
 
 def _asked(connection: sa.Connection, ids: Sequence[str], organisation: str | None) -> Sequence[Any]:
@@ -116,15 +137,15 @@ def _take(
 
 def _moved(id_: str, row: Any, to: Status, at: int, *, new: bool) -> Moved:
     if row is None:
-        return Moved(id=id_, status=None, status_at=0, done=False, new=False)
+        return Moved(id=id_, status=None, status_at=0, done=False, new=False, may=())
     status, since = (to, at) if new else (row.status, row.status_at)
-    return Moved(id=id_, status=status, status_at=since, done=status == to, new=new)
+    may = _allowed(status, withheld=row.withheld)
+    return Moved(id=id_, status=status, status_at=since, done=status == to, new=new, may=may)
 
 
-def history(connection: sa.Connection, alert: str) -> list[Change]:
+def history(connection: sa.Connection, alert: str) -> list[Step]:
     """Every step of an alert, first to last."""
-    query = sa.select(changes).where(changes.c.alert_id == alert).order_by(changes.c.seq)
-    return [Change(**row) for row in connection.execute(query).mappings()]
+    return _fetch(connection, _TOLD.where(changes.c.alert_id == alert).order_by(changes.c.seq))
 
 
 def head(connection: sa.Connection) -> int:
@@ -132,7 +153,7 @@ def head(connection: sa.Connection) -> int:
     return connection.execute(sa.select(sa.func.max(changes.c.seq))).scalar() or 0
 
 
-def after(connection: sa.Connection, only: Filter, seq: int, limit: int) -> list[Change]:
+def after(connection: sa.Connection, only: Filter, seq: int, limit: int) -> list[Step]:
     """The steps after number `seq` of alerts that the filter keeps, first to last; its status is the new one."""
     given = msgspec.structs.replace(only, status=None, organisation=None)
     tests = [changes.c.seq > seq, *where(given)]
@@ -140,9 +161,11 @@ def after(connection: sa.Connection, only: Filter, seq: int, limit: int) -> list
         tests.append(changes.c.organisation == only.organisation)
     if only.status is not None:
         tests.append(changes.c.to_status == only.status)
-    joined = changes.join(alerts, alerts.c.id == changes.c.alert_id)
-    query = sa.select(changes).select_from(joined).where(*tests).order_by(changes.c.seq).limit(limit)
-    return [Change(**row) for row in connection.execute(query).mappings()]
+    return _fetch(connection, _TOLD.where(*tests).order_by(changes.c.seq).limit(limit))
+
+
+def _fetch(connection: sa.Connection, query: sa.Select[Any]) -> list[Step]:
+    return [Step(**row) for row in connection.execute(query).mappings()]
 
 
 def due(connection: sa.Connection, before: int, limit: int) -> list[str]:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import msgspec
 import sqlalchemy as sa
@@ -85,6 +86,17 @@ class Filter(msgspec.Struct, frozen=True, kw_only=True):
     withheld: bool | None = None
 
 
+class Known(Protocol):
+    """What a filter asks of an alert."""
+
+    @property
+    def scored_at(self) -> int: ...
+    @property
+    def score(self) -> float: ...
+    @property
+    def withheld(self) -> bool: ...
+
+
 class Stored(msgspec.Struct, frozen=True):
     """An alert and its number: `seq` grows in the order in which alerts were stored."""
 
@@ -106,10 +118,16 @@ class AlertStore:
         """Makes or brings up the tables; several processes may do so at once."""
         database.create(self.engine)
 
-    def insert(self, new: Sequence[Alert]) -> int:
-        """Stores those whose id is not there yet, all or none; returns the highest `seq` then in the table."""
+    @contextmanager
+    def writing(self) -> Iterator[sa.Connection]:
+        """A transaction, during which nobody else writes."""
         with self.engine.begin() as connection:
             database.one_by_one(connection)
+            yield connection
+
+    def insert(self, new: Sequence[Alert]) -> int:
+        """Stores those whose id is not there yet, all or none; returns the highest `seq` then in the table."""
+        with self.writing() as connection:
             if new:
                 once = database.insert(connection, alerts).on_conflict_do_nothing(index_elements=["id"])
                 connection.execute(once, [_row(alert) for alert in new])
@@ -194,7 +212,7 @@ def where(only: Filter) -> list[sa.ColumnElement[bool]]:
     return tests
 
 
-def matches(only: Filter, alert: Alert) -> bool:
+def matches(only: Filter, alert: Known) -> bool:
     """Whether the filter keeps the alert, as the queries do."""
     given = msgspec.structs.asdict(only)
     same = all(given[name] in (None, getattr(alert, name)) for name in EXACT)

@@ -1,7 +1,11 @@
-"""The live feed of alerts: one listener a process, any number of clients, each at its own pace.
+"""The live feed of alerts and of the steps that they take: one listener a process, any number of clients.
 
-A client holds nothing here but the number it has reached: what it lacks comes from the latest alerts kept in memory,
-or from SQL when it is further behind. So a slow client costs nothing and misses nothing.
+A client holds nothing here but the numbers that it has reached, and goes at its own pace: what it lacks comes from the
+latest kept in memory, or from SQL when it is further behind. So a slow client costs nothing and misses nothing.
+
+An alert is told with the status that it has by then; of steps a client that wants them gets each that is numbered
+after what it has reached. So whoever takes all events in their order ends with the status that holds, wherever they
+were cut off.
 """
 
 from __future__ import annotations
@@ -20,21 +24,25 @@ from starlette.concurrency import run_in_threadpool
 
 from feature_repo import keys
 from feature_repo.settings import Settings
+from flows import alert_status
+from flows.alert_status import Step
 from flows.alert_store import AlertStore, Filter, Stored, matches
 from flows.resp import StoreError, pack
-from serving.alert_shown import Show
+from serving.alert_cursor import Head, Reached
+from serving.alert_shown import Show, shown_step
 from serving.connection import Connection, dial
 from serving.errors import ApiError, unavailable
 
 log = logging.getLogger("telltale.api")
 
-KEPT = 2_048  # latest alerts in memory
-PAGE = 100  # alerts that a client is sent at once
+KEPT = 2_048  # latest alerts in memory, and latest steps
+PAGE = 100  # alerts that a client is sent at once, and steps
 LOOK_S = 5.0  # at the latest SQL is looked at, told or not
 BEAT_S = 15.0  # a sign of life on a silent stream
 RETRY_S = 0.5
 SQL_ERRORS = (sa.exc.DBAPIError, sa.exc.TimeoutError)
 T = TypeVar("T")
+Frame = tuple[int, bytes]  # number; the event without its id
 
 
 class Shelf:
@@ -51,6 +59,24 @@ class Shelf:
         except SQL_ERRORS as error:
             raise unavailable(f"the database cannot be asked now: {error.args[0] if error.args else error}") from error
 
+    async def read(self, question: Callable[[sa.Connection], T]) -> T:
+        """The same over a connection."""
+
+        def ask(store: AlertStore) -> T:
+            with store.engine.connect() as connection:
+                return question(connection)
+
+        return await self.ask(ask)
+
+    async def write(self, change: Callable[[sa.Connection], T]) -> T:
+        """The same in a transaction, which nobody else writes meanwhile."""
+
+        def ask(store: AlertStore) -> T:
+            with store.writing() as connection:
+                return change(connection)
+
+        return await self.ask(ask)
+
     def _ask(self, question: Callable[[AlertStore], T]) -> T:
         if not self._made:
             self.store.create()
@@ -58,14 +84,22 @@ class Shelf:
         return question(self.store)
 
 
+class Kept(msgspec.Struct):
+    """An alert in memory as it stands by now, and what is sent of it, made once for all clients."""
+
+    stored: Stored
+    frame: bytes | None = None
+
+
 class Feed:
-    """`head` is the number of the latest alert known; all between `floor` (not included) and it are in memory."""
+    """`head`: the latest known; all after `floor` up to it is in memory."""
 
     def __init__(self, settings: Settings, shelf: Shelf, show: Show) -> None:
         self.news = asyncio.Event()  # set, and then another one, whenever `head` moves
-        self.head = self.floor = 0
+        self.head = self._floor = Head(0, 0)
         self._settings, self._shelf, self._show = settings, shelf, show
-        self._latest: deque[tuple[Stored, bytes]] = deque()  # with what is sent of it, made once for all clients
+        self._alerts: dict[str, Kept] = {}  # in the order of their numbers
+        self._steps: deque[tuple[Step, bytes]] = deque()
         self._started = False
         self._catching = asyncio.Lock()
 
@@ -76,18 +110,19 @@ class Feed:
                 await self._follow(await dial(self._settings))
             except (StoreError, OSError) as error:
                 log.warning("the alert feed looks at SQL alone: %s", error)
-            await self._look()
+            await self.look()
             await asyncio.sleep(RETRY_S)
 
     async def _follow(self, connection: Connection) -> None:
         with contextlib.closing(connection):
-            await connection.call([pack("SUBSCRIBE", keys.ALERTS_STORED)])
+            await connection.call([pack("SUBSCRIBE", keys.ALERTS_STORED, keys.ALERTS_MOVED)])
             while True:
-                await self._look()
+                await self.look()
                 with contextlib.suppress(TimeoutError):
                     await asyncio.wait_for(connection.reply(), LOOK_S)
 
-    async def _look(self) -> None:
+    async def look(self) -> None:
+        """Catches up, or says why not."""
         try:
             await self.catch_up()
         except ApiError as error:
@@ -97,63 +132,121 @@ class Feed:
         """Takes in what SQL has beyond `head`; at first, where SQL is. Raises ApiError 503."""
         async with self._catching:
             if not self._started:
-                self.head = self.floor = await self._shelf.ask(lambda store: store.head())
+                self.head = self._floor = await self._shelf.ask(_heads)
                 self._started = True
-            while page := await self._shelf.ask(lambda store: store.after(Filter(), self.head, PAGE)):
-                self._take_in(page)
+            while alerts := await self._shelf.ask(lambda store: store.after(Filter(), self.head.alerts, PAGE)):
+                self._take_in(alerts)
+            while steps := await self._shelf.read(lambda sql: _steps(sql, Filter(), self.head.changes)):
+                self._take_steps(steps)
 
     def _take_in(self, page: list[Stored]) -> None:
-        self._latest.extend((stored, self._frame(stored)) for stored in page)
-        self.head = page[-1].seq
-        while len(self._latest) > KEPT:
-            self.floor = self._latest.popleft()[0].seq
+        for stored in page:
+            self._alerts[stored.alert.id] = Kept(stored)
+        while len(self._alerts) > KEPT:
+            oldest = self._alerts.pop(next(iter(self._alerts)))
+            self._floor = self._floor._replace(alerts=oldest.stored.seq)
+        self._reach(self.head._replace(alerts=page[-1].seq))
+
+    def _take_steps(self, page: list[Step]) -> None:
+        for step in page:
+            if step.alert_id in self._alerts:
+                stored = self._alerts[step.alert_id].stored
+                moved = msgspec.structs.replace(stored.alert, status=step.to_status, status_at=step.at)
+                self._alerts[step.alert_id] = Kept(Stored(stored.seq, moved))
+            self._steps.append((step, _step_frame(step)))
+        while len(self._steps) > KEPT:
+            self._floor = self._floor._replace(changes=self._steps.popleft()[0].seq)
+        self._reach(self.head._replace(changes=page[-1].seq))
+
+    def _reach(self, head: Head) -> None:
+        self.head = head
         self.news.set()
         self.news = asyncio.Event()
 
-    async def start(self, seq: int | None) -> int:
-        """Where a stream begins that goes on after `seq`, or that wants what is new (None). Raises ApiError 503."""
-        if seq is None or not self._started or seq > self.head:
+    async def start(self, after: Reached | None, *, steps: bool) -> Reached:
+        """Where a stream begins: after an event, or with what is new (None). Raises ApiError 503.
+
+        `steps`: with those of alerts, from now on where the event does not say since when.
+        """
+        if after is None or not self._started or not after.within(self.head):
             await self.catch_up()
-        return self.head if seq is None else min(seq, self.head)
+        alerts, changes = after or Reached(*self.head)
+        told = self.head.changes if changes is None else min(changes, self.head.changes)
+        return Reached(min(alerts, self.head.alerts), told if steps else None)
 
-    async def since(self, seq: int, only: Filter) -> tuple[bytes, int]:
-        """What to send after `seq`, of at most PAGE alerts, and the number reached. Raises ApiError 503."""
+    async def since(self, at: Reached, only: Filter) -> tuple[bytes, Reached]:
+        """What to send after `at`, of at most PAGE alerts and steps, and what is reached. Raises ApiError 503."""
         head = self.head
-        if seq >= self.floor:
-            found = self._remembered(seq, only)
-        else:
+        found = await self._alerts_after(at.alerts, only)
+        sent = [b"id: %b\n%b" % (Reached(number, at.changes).id, frame) for number, frame in found]
+        reached = at._replace(alerts=_end(found, head.alerts))
+        if at.changes is not None and len(found) < PAGE:
+            steps = await self._steps_after(at.changes, only)
+            sent += [b"id: %b\n%b" % (Reached(reached.alerts, number).id, frame) for number, frame in steps]
+            reached = reached._replace(changes=_end(steps, head.changes))
+        return b"".join(sent), reached
+
+    async def _alerts_after(self, seq: int, only: Filter) -> list[Frame]:
+        if seq < self._floor.alerts:
             page = await self._shelf.ask(lambda store: store.after(only, seq, PAGE))
-            found = [(stored.seq, self._frame(stored)) for stored in page]
-        reached = found[-1][0] if len(found) == PAGE else max([head, *(number for number, _ in found)])
-        return b"".join(frame for _, frame in found), reached
+            return [(stored.seq, self._alert_frame(stored)) for stored in page]
+        newer = list(takewhile(lambda kept: kept.stored.seq > seq, reversed(self._alerts.values())))[::-1]
+        found = [kept for kept in newer if matches(only, kept.stored.alert)][:PAGE]
+        return [(kept.stored.seq, self._kept_frame(kept)) for kept in found]
 
-    def _frame(self, stored: Stored) -> bytes:
-        return b"id: %d\nevent: alert\ndata: %b\n\n" % (stored.seq, msgspec.json.encode(self._show(stored.alert)))
+    async def _steps_after(self, seq: int, only: Filter) -> list[Frame]:
+        if seq < self._floor.changes:
+            page = await self._shelf.read(lambda sql: _steps(sql, only, seq))
+            return [(step.seq, _step_frame(step)) for step in page]
+        newer = list(takewhile(lambda kept: kept[0].seq > seq, reversed(self._steps)))[::-1]
+        return [(step.seq, frame) for step, frame in newer if matches(only, step)][:PAGE]
 
-    def _remembered(self, seq: int, only: Filter) -> list[tuple[int, bytes]]:
-        newer = list(takewhile(lambda kept: kept[0].seq > seq, reversed(self._latest)))[::-1]
-        return [(stored.seq, frame) for stored, frame in newer if matches(only, stored.alert)][:PAGE]
+    def _kept_frame(self, kept: Kept) -> bytes:
+        if kept.frame is None:
+            kept.frame = self._alert_frame(kept.stored)
+        return kept.frame
+
+    def _alert_frame(self, stored: Stored) -> bytes:
+        return b"event: alert\ndata: %b\n\n" % msgspec.json.encode(self._show(stored.alert))
 
 
-async def frames(feed: Feed, seq: int, only: Filter) -> AsyncIterator[bytes]:
-    """The stream of one client, after `seq`: for ever, or until SQL is needed and down (the client comes again)."""
-    yield b"retry: 1000\n\n"
+def _heads(store: AlertStore) -> Head:
+    with store.engine.connect() as connection:
+        return Head(store.head(), alert_status.head(connection))
+
+
+def _steps(sql: sa.Connection, only: Filter, seq: int) -> list[Step]:
+    return alert_status.after(sql, only, seq, PAGE)
+
+
+def _step_frame(step: Step) -> bytes:
+    return b"event: status\ndata: %b\n\n" % msgspec.json.encode(shown_step(step))
+
+
+def _end(page: list[Frame], head: int) -> int:
+    """The number reached by a page: a full one may have more behind it, any other holds all up to `head` at least."""
+    return page[-1][0] if len(page) == PAGE else max([head, *(number for number, _ in page)])
+
+
+async def frames(feed: Feed, at: Reached, only: Filter) -> AsyncIterator[bytes]:
+    """The stream of one client, after `at`: for ever, or until SQL is needed and down (the client comes again)."""
+    yield b"retry: 1000\nid: %b\n\n" % at.id  # so that nothing is missed by who is cut off before the first event
     while True:
         news = feed.news
         try:
-            found, seq = await feed.since(seq, only)
+            found, at = await feed.since(at, only)
         except ApiError:
             return
         if found:
             yield found
-        elif seq >= feed.head:
-            yield await _wait(news)
+        elif not at.lacks(feed.head):
+            yield await _wait(news, at)
 
 
-async def _wait(news: asyncio.Event) -> bytes:
+async def _wait(news: asyncio.Event, at: Reached) -> bytes:
     """Nothing once there is news; after a while of silence, a comment."""
     try:
         await asyncio.wait_for(news.wait(), BEAT_S)
     except TimeoutError:
-        return b": still here\n\n"
+        return b": still here\nid: %b\n\n" % at.id
     return b""

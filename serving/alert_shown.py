@@ -1,4 +1,4 @@
-"""An alert as the API shows it: each feature by its name."""
+"""An alert as the API shows it, each feature by its name; and the steps that it took."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from collections.abc import Callable, Sequence
 import msgspec
 
 from feature_repo.vocabulary import Vocabulary
-from flows.alert import Alert, Opened
+from flows.alert import Alert, Opened, Status
+from flows.alert_status import Step
 
 
 class ShownAlert(Opened, frozen=True, kw_only=True):
@@ -18,6 +19,19 @@ class ShownAlert(Opened, frozen=True, kw_only=True):
     """
 
     features: dict[str, float]
+
+
+class ShownStep(msgspec.Struct, frozen=True, kw_only=True):
+    """A step of an alert: from where to where (`status`), when (`status_at`, ms since 1970), by whom and why."""
+
+    id: str
+    user: str
+    type: str
+    from_status: Status
+    status: Status
+    status_at: int
+    by: str
+    why: str | None
 
 
 Show = Callable[[Alert], ShownAlert]
@@ -38,3 +52,16 @@ def _named(names: Sequence[str], values: Sequence[float]) -> dict[str, float]:
     if len(names) != len(values):
         names = [str(place) for place in range(len(values))]
     return dict(zip(names, values, strict=True))
+
+
+def shown_step(step: Step) -> ShownStep:
+    return ShownStep(
+        id=step.alert_id,
+        user=step.user,
+        type=step.type,
+        from_status=step.from_status,
+        status=step.to_status,
+        status_at=step.at,
+        by=step.who,
+        why=step.why,
+    )

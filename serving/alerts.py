@@ -15,14 +15,16 @@ from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
 
 from feature_repo.vocabulary import Vocabulary
-from flows.alert import Priority
+from flows.alert import Priority, Status
 from flows.alert_store import Filter, Place
 from serving import api
+from serving.alert_cursor import cursor
 from serving.alert_feed import Feed, Shelf, frames
-from serving.alert_shown import Show, ShownAlert, shower
-from serving.errors import ApiError, json_response
+from serving.alert_shown import Show, ShownAlert, ShownStep, shower
+from serving.errors import MAX_SHOWN, ApiError, json_response
+from serving.given import PERSON
 from serving.openapi import STREAM, Operation, Parameter
-from serving.query import WHOLE, Reader, asked, between, moment, read, value, whole
+from serving.query import WHOLE, Reader, asked, between, moment, read, value
 
 MOST = 500  # alerts a page
 USUAL = 50
@@ -59,8 +61,17 @@ async def running(app: Starlette, parts: api.Api) -> AsyncIterator[None]:
 
 
 async def listed(request: Request) -> Response:
-    mine = _alerts(request)
-    given = asked(request, LIST_READERS | {"type": mine.types})
+    return await _listed(request, LIST_READERS)
+
+
+async def of_user(request: Request) -> Response:
+    readers = {name: reader for name, reader in LIST_READERS.items() if name != "user"}
+    return await _listed(request, readers, user=request.path_params["user"])
+
+
+async def _listed(request: Request, readers: dict[str, Reader], **whose: str) -> Response:
+    mine = of(request)
+    given = asked(request, readers | {"type": mine.types}) | whose
     only, before, limit = _filter(request, given), given.get("cursor"), given.get("limit", USUAL)
     found = await mine.shelf.ask(lambda store: store.newest(only, limit + 1, before))
     more = "{}-{}".format(*found[limit - 1].place) if len(found) > limit else None
@@ -69,19 +80,23 @@ async def listed(request: Request) -> Response:
 
 async def one(request: Request) -> Response:
     alert, organisation = request.path_params["id"], api.organisation(request)
-    mine = _alerts(request)
+    mine = of(request)
     found = await mine.shelf.ask(lambda store: store.find(alert, organisation))
     if found is None:
-        raise ApiError(404, f"there is no alert {alert[:200]!r}", "id")
+        raise no_alert(alert)
     return json_response(mine.show(found))
 
 
+def no_alert(alert: str) -> ApiError:
+    return ApiError(404, f"there is no alert {alert[:MAX_SHOWN]!r}", "id")
+
+
 async def stream(request: Request) -> Response:
-    feed = _alerts(request).feed
-    given = asked(request, STREAM_READERS | {"type": _alerts(request).types})
+    feed = of(request).feed
+    given = asked(request, STREAM_READERS | {"type": of(request).types})
     last = request.headers.get("last-event-id") or None
-    after = given.get("after") if last is None else read("Last-Event-ID", last, whole)
-    start = await feed.start(after)
+    after = given.get("after") if last is None else read("Last-Event-ID", last, cursor)
+    start = await feed.start(after, steps=given.get("steps", False))
     headers = {"cache-control": "no-cache", "x-accel-buffering": "no"}
     return StreamingResponse(frames(feed, start, _filter(request, given)), headers=headers, media_type=STREAM)
 
@@ -91,6 +106,8 @@ FILTERS = {
     "priority": "CRITICAL, HIGH, MEDIUM or LOW",
     "user": "of one person",
     "min_score": "calibrated score, at least",
+    "status": "where they stand; in the stream also: the status that a step leads to",
+    "withheld": "true: those that are kept from everybody, for comparison; else the others",
 }
 SPAN = {"since": "scored then or later: ISO 8601, or ms since 1970", "until": "scored before that"}
 
@@ -120,6 +137,8 @@ FILTER_READERS: dict[str, Reader] = {
     "user": str,
     "priority": value(Priority, f"one of {', '.join(get_args(Priority))}"),
     "min_score": value(Annotated[float, Meta(ge=0, le=1)], "a number from 0 to 1"),
+    "status": value(Status, f"one of {', '.join(get_args(Status))}"),
+    "withheld": value(bool, "true or false"),
 }
 LIST_READERS: dict[str, Reader] = {
     **FILTER_READERS,
@@ -128,14 +147,16 @@ LIST_READERS: dict[str, Reader] = {
     "limit": between(1, MOST),
     "cursor": _place,
 }
-STREAM_READERS: dict[str, Reader] = {**FILTER_READERS, "after": whole}
+STREAM_READERS: dict[str, Reader] = {**FILTER_READERS, "after": cursor, "steps": value(bool, "true or false")}
 
 
 def _filter(request: Request, given: dict[str, Any]) -> Filter:
-    return Filter(organisation=api.organisation(request), **{k: v for k, v in given.items() if k in {*FILTERS, *SPAN}})
+    wanted = {k: v for k, v in given.items() if k in {*FILTERS, *SPAN}}
+    return Filter(**({"withheld": False} | wanted | {"organisation": api.organisation(request)}))
 
 
-def _alerts(request: Request) -> Alerts:
+def of(request: Request) -> Alerts:
+    """What the routes of alerts share."""
     return request.app.state.alerts
 
 
@@ -143,41 +164,53 @@ routes = [
     Route("/v1/alerts", listed),
     Route("/v1/alerts/stream", stream),
     Route("/v1/alerts/{id}", one),
+    Route("/v1/users/{user:path}/alerts", of_user),
 ]
 _filters = tuple(Parameter(name, says) for name, says in FILTERS.items())
+_paging = (
+    *(Parameter(name, says) for name, says in SPAN.items()),
+    Parameter("limit", f"at most so many; {USUAL} unless told, {MOST} at most", int),
+    Parameter("cursor", "`next` of the page before"),
+)
+_UNREAD = {400: "a parameter that cannot be read; `field` names it"}
+ID = Parameter("id", "the alert's id", where="path")
 operations = [
     Operation(
         path="/v1/alerts",
         summary="Alerts, newest first",
         tag="Alerts",
         gives=AlertPage,
-        parameters=(
-            *_filters,
-            *(Parameter(name, says) for name, says in SPAN.items()),
-            Parameter("limit", f"at most so many; {USUAL} unless told, {MOST} at most", int),
-            Parameter("cursor", "`next` of the page before"),
-        ),
-        errors={400: "a parameter that cannot be read; `field` names it"},
+        parameters=(*_filters, *_paging),
+        errors=_UNREAD,
+    ),
+    Operation(
+        path="/v1/users/{id}/alerts",
+        summary="A person's alerts, newest first",
+        tag="Alerts",
+        gives=AlertPage,
+        parameters=(PERSON, *(p for p in _filters if p.name != "user"), *_paging),
+        errors=_UNREAD,
     ),
     Operation(
         path="/v1/alerts/stream",
-        summary="Alerts as they are stored (server-sent events named `alert`, with ShownAlert as data)",
+        summary="Alerts as they are stored (server-sent events `alert`; with `steps` also `status`, as they move)",
         tag="Alerts",
-        gives=ShownAlert,
+        gives=(ShownAlert, ShownStep),
         media=STREAM,
         parameters=(
             *_filters,
-            Parameter("after", "begin after this event id; without it, with what is new", int),
-            Parameter("Last-Event-ID", "go on after this event id, as browsers do by themselves", int, "header"),
+            Parameter("steps", "true: also each step that an alert takes, with ShownStep as data", bool),
+            Parameter("after", "begin after this event id; without it, with what is new"),
+            Parameter("Last-Event-ID", "go on after this event id, as browsers do by themselves", where="header"),
         ),
-        errors={400: "a parameter that cannot be read; `field` names it"},
+        errors=_UNREAD,
     ),
     Operation(
         path="/v1/alerts/{id}",
         summary="One alert",
         tag="Alerts",
         gives=ShownAlert,
-        parameters=(Parameter("id", "the alert's id", where="path"),),
+        parameters=(ID,),
         errors={404: "no such alert"},
     ),
 ]

@@ -30,11 +30,12 @@ class Api(msgspec.Struct, frozen=True):
     auth: Auth
     intake: Intake
     reader: Reader
+    clock: LogClock
     started: float = msgspec.field(default_factory=time.monotonic)
 
 
 def made(settings: Settings, store: Store, vocabulary: Vocabulary) -> Api:
-    client = Client(settings)
+    client, clock = Client(settings), LogClock(store)
     return Api(
         settings=settings,
         store=store,
@@ -43,7 +44,8 @@ def made(settings: Settings, store: Store, vocabulary: Vocabulary) -> Api:
         appender=Appender(settings, vocabulary, store.clock),
         auth=Auth(client),
         intake=Intake(vocabulary, store),
-        reader=Reader(vocabulary, Pipeline(settings), LogClock(store)),
+        reader=Reader(vocabulary, Pipeline(settings), clock),
+        clock=clock,
     )
 
 

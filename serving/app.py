@@ -15,6 +15,7 @@ from feature_repo.vocabulary import Vocabulary
 from flows.resp import StoreError, pack
 from flows.store import Store
 from serving import (
+    alert_status,
     alerts,
     api,
     catalog,
@@ -56,6 +57,7 @@ OPERATIONS = [
     *models.operations,
     *model_training.operations,
     *alerts.operations,
+    *alert_status.operations,
     *feast_read.operations,
     *feast_write.operations,
     *health.operations,
@@ -80,6 +82,7 @@ def build(parts: api.Api, scoring_: scoring.Scoring) -> Front:
             *models.routes,
             *model_training.routes,
             *alerts.routes,
+            *alert_status.routes,
             *openapi.routes(described),
             *docs_page.routes(described),
             *page_routes.routes,

@@ -20,12 +20,12 @@ from feature_repo.declare import Value
 from feature_repo.moments import instant
 from feature_repo.settings import Settings
 from feature_repo.vocabulary import Vocabulary
+from flows.log_time import NEWEST
 from flows.store import Store, connect, open_store
 from onnx_models.library import Library
 from serving.catalog import CatalogFeature, Cataloguer, CatalogView
 from serving.complaint import Complaint
 from serving.distribution import Distribution, Drift, distribution, drift
-from serving.log_clock import NEWEST
 from serving.online_sample import Sampled, sampled
 from serving.served_past import halves
 

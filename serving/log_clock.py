@@ -6,26 +6,12 @@ import time
 from typing import Any
 
 from feature_repo import keys
+from flows.log_time import NEWEST
 from flows.resp import pack
 from flows.store import Store
+from serving.connection import Client
 
 FRESH = 0.05  # seconds for which the log's time once read is believed
-
-# Milliseconds of the newest entry ever of any of the logs.
-NEWEST = """
-local newest = 0
-for _, log in ipairs(KEYS) do
-  if redis.call('EXISTS', log) == 1 then
-    local info = redis.call('XINFO', 'STREAM', log)
-    for i = 1, #info, 2 do
-      if info[i] == 'last-generated-id' then
-        newest = math.max(newest, tonumber(string.match(info[i + 1], '^%d+')))
-      end
-    end
-  end
-end
-return string.format('%.0f', newest)
-"""
 
 
 class LogClock:
@@ -49,3 +35,9 @@ class LogClock:
     def now_us(self) -> int:
         """Microseconds since 1970; 0 in an empty log."""
         return time.time_ns() // 1000 if self._wall else self._now_us
+
+    async def now_ms(self, client: Client) -> int:
+        """Milliseconds since 1970, asked for where need be. Raises StoreError."""
+        if question := self.question():
+            self.hear((await client.call(question))[0])
+        return self.now_us() // 1000

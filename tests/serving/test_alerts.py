@@ -2,123 +2,32 @@
 
 from __future__ import annotations
 
-import base64
-import http.client
+import json
 import time
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import msgspec
-import pytest
-import redis
 
-from feature_repo import keys
 from feature_repo.settings import Settings
-from feature_repo.vocabulary import Vocabulary
-from flows.alert import Alert, alert_id
-from flows.alert_store import AlertStore, open_alerts
-from flows.embedded import Embedded
-from flows.store import connect
-from serving.alert_shown import ShownAlert, shower
-from tests.flows.made_alerts import alert
+from flows.alert import Alert
 from tests.live import Live, live
+from tests.serving.alert_desk import (
+    VOCABULARY,
+    Desk,
+    Mirror,
+    api,
+    client,
+    decode,
+    desk,
+    shared,
+    shown,
+    store,
+    stream,
+)
 
-VOCABULARY = Vocabulary()
-decode = msgspec.json.Decoder(ShownAlert).decode
-shown = shower(VOCABULARY)
-
-
-@pytest.fixture(scope="module")
-def shared(valkey: Embedded, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Live]:
-    """One API for the module; its organisations keep the tests apart."""
-    home = tmp_path_factory.mktemp("alerts")
-    with live(Settings(home=home, redis_url=f"unix://{valkey.where.socket}", partitions=4, clock="log")) as running:
-        yield running
-
-
-@pytest.fixture
-def store(shared: Live) -> Iterator[AlertStore]:
-    opened = open_alerts(shared.settings)
-    yield opened
-    opened.close()
-
-
-@pytest.fixture
-def client(shared: Live) -> Iterator[redis.Redis]:
-    """Of the API's store, left as it is."""
-    with connect(shared.settings) as opened:
-        yield opened
-
-
-@pytest.fixture
-def api(shared: Live, client: redis.Redis, request: pytest.FixtureRequest) -> Live:
-    """The shared API, asked with the key of an organisation of the test's own."""
-    client.hset(keys.KEYS, request.node.name, f"of {request.node.name}")
-    mine = Live(shared.settings, shared.process)
-    mine.login = {"Authorization": "Basic " + base64.b64encode(f"{request.node.name}:".encode()).decode()}
-    return mine
-
-
-class Desk:
-    """Stores alerts as the drain does."""
-
-    def __init__(self, store: AlertStore, client: redis.Redis, organisation: str) -> None:
-        self.store, self.client, self.organisation = store, client, organisation
-
-    def add(self, *numbers: int, **changes: Any) -> list[Alert]:
-        made = [self.made(n, **changes) for n in numbers]
-        head = self.store.insert(made)
-        self.client.publish(keys.ALERTS_STORED, head)
-        return made
-
-    def made(self, n: int, **changes: Any) -> Alert:
-        changes = {"organisation": self.organisation} | changes
-        return alert(n, **changes, id=alert_id(changes["organisation"], f"u{n}", self.organisation, f"{n}-0"))
-
-
-@pytest.fixture
-def desk(store: AlertStore, client: redis.Redis, request: pytest.FixtureRequest) -> Desk:
-    return Desk(store, client, f"of {request.node.name}")
-
-
-class Events:
-    """A reader of server-sent events, written from the specification's grammar."""
-
-    def __init__(self, answer: http.client.HTTPResponse) -> None:
-        self.answer = answer
-        self.last = ""
-
-    def next(self) -> ShownAlert:
-        """The next event; comments and other fields are passed over."""
-        data = ""
-        while True:
-            line = self.answer.readline().decode().rstrip("\n")
-            name, _, value = line.partition(":")
-            if name == "id":
-                self.last = value.strip()
-            elif name == "data":
-                data += value.strip()
-            elif not line and data:
-                return decode(data)
-
-    def users(self, count: int) -> list[str]:
-        return [self.next().user for _ in range(count)]
-
-
-@contextmanager
-def stream(api: Live, path: str = "/v1/alerts/stream", **headers: str) -> Iterator[Events]:
-    connection = http.client.HTTPConnection("127.0.0.1", api.port, timeout=10)
-    try:
-        connection.request("GET", path, headers=api.login | {k.replace("_", "-"): v for k, v in headers.items()})
-        answer = connection.getresponse()
-        assert answer.status == 200
-        assert answer.headers["Content-Type"].startswith("text/event-stream")
-        assert answer.readline() == b"retry: 1000\n"  # from here on it listens
-        yield Events(answer)
-    finally:
-        connection.close()
+__all__ = ["api", "client", "desk", "shared", "store"]
 
 
 def users(page: Any) -> list[str]:
@@ -181,6 +90,8 @@ def test_filters_join(api: Live, desk: Desk) -> None:
         "user=u3": ["u3"],
         "min_score=0.5": ["u1", "u3"],
         "since=1700000001000": ["u2"],
+        "status=PENDING&priority=HIGH": ["u1", "u3"],
+        "status=DISMISSED": [],
         "since=2023-11-14T22:13:20Z&until=2023-11-14T22:13:21Z": ["u1"],
         "since=2023-11-14T22:13:20&type=LIKELY_TO_SELL": ["u2"],
     }.items():
@@ -202,7 +113,10 @@ def test_a_wrong_parameter_is_named(api: Live) -> None:
         ("?min_score=2", "min_score"),
         ("?kind=LIKELY_TO_SELL", "kind"),
         ("/stream?after=-1", "after"),
+        ("/stream?after=1.2.3", "after"),
         ("/stream?since=5", "since"),
+        ("?status=OPEN", "status"),
+        ("?withheld=maybe", "withheld"),
     ):
         answer = api.ask("GET", f"/v1/alerts{path}")
         assert (answer.status, answer.json["field"]) == (400, field), path
@@ -287,6 +201,72 @@ def test_an_announcement_missed_is_made_up_for(api: Live, desk: Desk) -> None:
     with stream(api) as events:
         desk.store.insert([desk.made(1)])
         assert events.users(1) == ["u1"]
+
+
+def test_steps_are_told_to_those_who_want_them(api: Live, desk: Desk) -> None:
+    """As events of their own, with who and why; a client that did not ask for them hears of alerts alone."""
+    with stream(api, "/v1/alerts/stream?steps=true") as wants, stream(api) as plain:
+        (first,) = desk.add(1)
+        desk.move("DELIVERED", first, who="in-app", why="it was routed")
+        assert json.loads(wants.data())["status"] == "PENDING"
+        step = {"from_status": "PENDING", "status": "DELIVERED", "status_at": 5, "by": "in-app", "why": "it was routed"}
+        assert json.loads(wants.data()) == {"id": first.id, "user": "u1", "type": first.type, **step}
+        desk.add(2)
+        assert plain.users(2) == ["u1", "u2"]
+        assert plain.last.isdecimal()
+
+
+def test_whoever_drops_and_resumes_ends_with_the_status_that_holds(api: Live, desk: Desk) -> None:
+    """Cut off after any event, told of alerts and steps that came meanwhile: what it shows is what stands."""
+    page, alerts, stands = Mirror(api), list[Alert](), dict[str, str]()
+    page.until({})
+    for turn in range(6):
+        alerts += desk.add(2 * turn, 2 * turn + 1)
+        desk.move("DELIVERED", *alerts)
+        stands = {a.id: "DELIVERED" for a in alerts} | stands
+        gone = alerts[turn]
+        desk.move("DISMISSED", gone)
+        stands[gone.id] = "DISMISSED"
+        page.until(stands)
+
+
+def test_a_status_that_moved_long_ago_is_told_to_whoever_comes_late(api: Live, desk: Desk) -> None:
+    """Beyond what is kept in memory alerts come with the status they have, and steps come from SQL."""
+    alerts = desk.add(*range(2_100))
+    page = Mirror(api)
+    with stream(api, "/v1/alerts/stream?steps=true&after=0") as events:
+        events.users(1)
+        page.last = events.last
+    desk.move("DELIVERED", *alerts[:900])
+    desk.move("DELIVERED", *alerts[900:])
+    desk.move("ACKNOWLEDGED", *alerts[:300])
+    page.status = {alerts[0].id: "PENDING"}
+    page.until({a.id: "ACKNOWLEDGED" if n < 300 else "DELIVERED" for n, a in enumerate(alerts)})
+
+
+def test_steps_are_filtered(api: Live, desk: Desk) -> None:
+    """By what is known of the alert, and by the status that they lead to; other organisations' are not told."""
+    with (
+        stream(api, "/v1/alerts/stream?steps=true&type=LIKELY_TO_BUY") as buying,
+        stream(api, "/v1/alerts/stream?steps=true&status=DELIVERED") as delivered,
+    ):
+        alerts = desk.add(1) + desk.add(2, type="LIKELY_TO_BUY") + desk.add(3, organisation="other")
+        desk.move("EXPIRED", alerts[1])
+        desk.move("DELIVERED", *alerts)
+        assert [json.loads(buying.data())["status"] for _ in range(2)] == ["PENDING", "EXPIRED"]
+        assert json.loads(delivered.data())["user"] == "u1"
+
+
+def test_withheld_alerts_are_shown_only_when_asked_for(api: Live, desk: Desk) -> None:
+    """Neither list nor stream has them, unless it has them alone; by id they can be looked at."""
+    with stream(api) as plain, stream(api, "/v1/alerts/stream?withheld=true") as kept:
+        held = desk.add(1, withheld=True)[0]
+        desk.add(2)
+        assert plain.users(1) == ["u2"]
+        assert kept.users(1) == ["u1"]
+    assert users(api.ask("GET", "/v1/alerts").json) == ["u2"]
+    assert users(api.ask("GET", "/v1/alerts?withheld=true").json) == ["u1"]
+    assert api.ask("GET", f"/v1/alerts/{held.id}").json["withheld"] is True
 
 
 def test_another_api_goes_on_where_one_ended(shared: Live, api: Live, desk: Desk) -> None:
