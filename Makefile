@@ -30,7 +30,7 @@ $(STAMP): requirements.lock pyproject.toml
 run: $(STAMP) ## starts everything, with simulated people; Ctrl-C stops it, the next run goes on
 	@exec $(BIN)/telltale run
 
-test: $(STAMP) ## all tests, two files at a time
+test: $(STAMP) ## all tests, two files at a time, with a few kills (make faults: all)
 	@$(BIN)/python -m pytest -q -n 2 --dist loadfile
 
 check: $(STAMP) ## format, lint, types, tests: what CI runs
@@ -45,7 +45,7 @@ bench: $(STAMP) ## all benchmarks; one: telltale bench NAME
 	@for name in engine freshness ingest memory backfill training-set lookup push serving swap train; do $(BIN)/telltale bench $$name || exit; done
 
 faults: $(STAMP) ## kills every process in a loop and counts what was lost
-	@$(BIN)/python -m pytest -q tests/faults
+	@KILLS=$${KILLS:-12} $(BIN)/python -m pytest -q tests/faults
 
 clean: ## removes the environment and caches; data in .telltale stays
 	@rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis

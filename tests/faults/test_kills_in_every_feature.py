@@ -6,7 +6,6 @@ in which order. `KILLS=200 make faults` goes on for longer.
 
 from __future__ import annotations
 
-import os
 import random
 import subprocess
 import sys
@@ -34,12 +33,12 @@ from flows.store import connect, create, open_store
 from serving.client import Closed, Door, Turned
 from serving.supervisor import environment
 from tests.faults.engines import until_counted
+from tests.faults.rounds import ALL, KILLS
 from tests.flows import streams_made as made
 from tests.flows.both_sides import VOCABULARY
 from tests.flows.made_models import logistic
 from tests.flows.oracle import IDENTIFY, Oracle, unlike
 
-KILLS = int(os.environ.get("KILLS", "12"))
 USERS, ANONYMOUS, WRITERS, BATCH = 60, 6, 2, 8
 FEW_TOGETHER = "tests.faults.few_together"
 KEY, ORGANISATION = "key-of-the-test", "org"
@@ -73,7 +72,7 @@ class Processes:
     @property
     def enough(self) -> bool:
         """Killed often, and in a large flush where each flush is one."""
-        return self.killed.total() >= KILLS and (self.cut > 1 or self.engine != FEW_TOGETHER)
+        return self.killed.total() >= KILLS and (self.cut > ALL or self.engine != FEW_TOGETHER)
 
     def revive(self, victim: str) -> None:
         if victim == "store":

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import random
 import signal
 import sys
@@ -16,10 +15,10 @@ import pytest
 from feature_repo.settings import Settings
 from flows import lake_files as files
 from flows.store import embedded
+from tests.faults.rounds import KILLS
 from tests.live import live, worker
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="kills processes")
-KILLS = int(os.environ.get("KILLS", "8"))
 PATH = "/v1/score/likely_to_sell"
 
 

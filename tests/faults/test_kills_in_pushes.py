@@ -26,7 +26,8 @@ from feature_repo.settings import Settings
 from serving.client import Closed, Door, Turned
 from serving.pushed import AT_ONCE
 from serving.supervisor import environment
-from tests.faults.test_kills import CLOCK, KILLS, LAST, SPAN, kill_in_a_loop, until_worked
+from tests.faults.rounds import KILLS
+from tests.faults.test_kills import CLOCK, LAST, SPAN, kill_in_a_loop, until_worked
 from tests.faults.test_kills import post as post_events
 from tests.running_up import TELLTALE, Up, door_of, eventually, start
 
@@ -172,7 +173,7 @@ def served(door: Door, entity: str, ids: list[str], features: list[str]) -> dict
 
 def check_lake(up: Up, rows: list[Row]) -> None:
     """Each row is there, and of what was pushed again one message."""
-    expected, deadline = Counter(rows), time.monotonic() + 20
+    expected, deadline = Counter(rows), time.monotonic() + 60
     while (found := in_lake(up)) != expected:
         assert not found - expected
         assert time.monotonic() < deadline, f"{(expected - found).total()} rows of {len(rows)} are not in the lake"
@@ -191,7 +192,7 @@ def check_leads(up: Up, expected: int) -> None:
     """They were counted as often as they came: nothing is made of them, so nobody remembers their messages."""
     files = str(up.settings.lake / "events" / "**" / "*.parquet")
     query = "select count(*) from read_parquet(?) where type = 'push' and name = 'lead_crm'"
-    found, deadline = [(-1,)], time.monotonic() + 10
+    found, deadline = [(-1,)], time.monotonic() + 60
     while found != [(expected,)]:  # while files are merged, a row may be in two
         assert time.monotonic() < deadline, f"expected {expected} rows of leads, found {found}"
         with duckdb.connect() as db, suppress(duckdb.IOException):

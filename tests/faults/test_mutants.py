@@ -1,4 +1,4 @@
-"""Five hundred models that are none, before a running API: none scores, none ends it."""
+"""Five hundred models that are none (in `make test` a hundred), before a running API: none scores, none ends it."""
 
 from __future__ import annotations
 
@@ -13,13 +13,14 @@ from feature_repo.settings import Settings
 from flows.embedded import embedded
 from flows.store import connect
 from onnx_models.proof import probed
+from tests.faults.rounds import ALL
 from tests.live import Live, live
 from tests.onnx_models import mutants
 from tests.onnx_models.mutants import NAME, VERSION
 from tests.onnx_models.test_probe import harmless
 
 BATCH, FLIPPED, CUT = 100, 60, 17  # of which the rest are hostile
-BATCHES = 5
+BATCHES = 5 if ALL else 1
 
 
 @pytest.fixture(scope="module")

@@ -25,12 +25,13 @@ from feature_repo.vocabulary import Vocabulary
 from onnx_models.book import Book
 from onnx_models.library import Library
 from serving.client import Door
+from tests.faults.rounds import KILLS
 from tests.faults.test_kills import alerts
 from tests.flows.made_models import logistic
 from tests.running_up import Up, door_of, eventually, start
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="finds the processes in /proc")
-ROUNDS = max(int(os.environ.get("KILLS", "12")) // 2, 3)
+ROUNDS = max(KILLS // 2, 3)
 SELL = next(service for service in SERVICES if service.name == "likely_to_sell")
 CHECKED = Vocabulary().event["property_value_check"].segment[0]
 VERSIONS = tuple(f"2026010{day}000000" for day in (1, 2, 3, 4))
