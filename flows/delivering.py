@@ -20,6 +20,7 @@ import uvloop
 
 from feature_repo import settings
 from feature_repo.settings import SettingError, Settings
+from flows import post
 from flows.addresses import networks
 from flows.alert_store import open_alerts
 from flows.channel import Channels, Plan
@@ -29,6 +30,7 @@ from flows.delivery_sender import HeldError, Sender, SupersededError
 from flows.delivery_upkeep import upkeep
 from flows.everywhere import Everywhere
 from flows.outbox import Outbox
+from flows.routing import Routing
 from flows.web import Web
 from flows.webhook_channel import WebhookChannel
 
@@ -39,14 +41,14 @@ GRACE_S = 1.0  # that attempts under way may take when the process is told to en
 WAIT_S = 1.0  # between two looks whether the lease is free
 
 
-def channels(web: Web) -> Channels:
+def channels(given: Settings, web: Web) -> Channels:
     """Every way to tell somebody: a line each."""
-    return {channel.name: channel for channel in (WebhookChannel(web),)}
+    return {channel.name: channel for channel in (WebhookChannel(web), *post.channels(given, web))}
 
 
-def plan() -> Plan:
+def plan(given: Settings, engine: sa.Engine) -> Plan:
     """Who is told of what."""
-    return Everywhere()
+    return Routing(Everywhere(), post.writer(given, engine))
 
 
 async def deliver(given: Settings, engine: sa.Engine) -> None:
@@ -55,7 +57,9 @@ async def deliver(given: Settings, engine: sa.Engine) -> None:
     loop.set_default_executor(ThreadPoolExecutor(LOOKUPS, "names"))
     web, link = Web(networks(given.webhook_allow)), Link(given)
     sender = Sender(f"{socket.gethostname()}:{given.home}")
-    delivery = Delivery(Outbox(engine, plan(), channels(web), sender), log_clock=link.log_ms)
+    delivery = Delivery(
+        Outbox(engine, plan(given, engine), channels(given, web), sender), log_clock=link.log_ms, on_moved=link.moved
+    )
 
     def stop() -> None:
         stopping.set()
@@ -105,11 +109,14 @@ def main() -> int:
     """0 when told to end; 1 when another process took over, 2 when a setting is wrong."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
     try:
-        given = settings.load()
-        networks(given.webhook_allow)
+        return _main(settings.load())
     except SettingError as error:
         log.error("%s", error)  # noqa: TRY400  # one line is what is wrong
         return 2
+
+
+def _main(given: Settings) -> int:
+    networks(given.webhook_allow)
     store = open_alerts(given)
     try:
         uvloop.run(deliver(given, store.engine))

@@ -35,13 +35,23 @@ def wall_ms() -> int:
 
 
 class Delivery:
-    """`clock`: ms since 1970 that retries go by; `log_clock`: that statuses of alerts go by."""
+    """`clock`: ms since 1970 that retries go by; `log_clock`: that statuses of alerts go by.
+
+    `on_moved`: called on the thread that asks SQL when a status has moved.
+    """
 
     def __init__(
-        self, outbox: Outbox, *, clock: Clock = wall_ms, log_clock: Clock = wall_ms, chance: random.Random | None = None
+        self,
+        outbox: Outbox,
+        *,
+        clock: Clock = wall_ms,
+        log_clock: Clock = wall_ms,
+        chance: random.Random | None = None,
+        on_moved: Callable[[], None] = lambda: None,
     ) -> None:
         self.outbox, self.clock, self.log_clock = outbox, clock, log_clock
         self.lanes = Lanes({name: channel.at_once for name, channel in outbox.channels.items()})
+        self._on_moved = on_moved
         self.bell = asyncio.Event()  # something may be to do
         self._chance = chance or random.Random()
         self._ended: list[Ended] = []
@@ -65,12 +75,15 @@ class Delivery:
         if not (ended or draft.ready() or self.outbox.sender.due(now) or await self._ask(self.outbox.news)):
             self._more = False
             return
-        taken, self._more = await self._ask(lambda: self.outbox.turn(draft, ended, self.log_clock()))
+        turn = await self._ask(lambda: self.outbox.turn(draft, ended, self.log_clock()))
         del self._ended[: len(ended)]
-        for one in taken:
+        self._more = turn.more
+        for one in turn.taken:
             task = asyncio.create_task(self._attempt(one))
             self._sending.add(task)
             task.add_done_callback(self._sending.discard)
+        if turn.moved:
+            await self._ask(self._on_moved)
 
     def wakes(self) -> int:
         """When the next turn is due, ms since 1970; sooner when the bell rings."""

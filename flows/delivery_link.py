@@ -11,6 +11,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable
+from typing import TypeVar
 
 import msgspec
 import redis
@@ -25,19 +26,21 @@ log = logging.getLogger("telltale.delivery")
 
 SAY_S = 1.0  # between two words on how things stand
 PAUSE_S = 0.5
+T = TypeVar("T")
 
 
 class Link:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._ending = threading.Event()
-        self._store: tuple[redis.Redis, Store] | None = None
-        self._log_ms: int | None = None
+        self._redis: tuple[redis.Redis, Store] | None = None  # of the thread that asks SQL
+        self._log_ms, self._not_before = 0, 0.0
         self._thread: threading.Thread | None = None
 
     def start(self, delivery: Delivery, loop: asyncio.AbstractEventLoop) -> None:
         def ring() -> None:
-            loop.call_soon_threadsafe(delivery.bell.set)
+            with contextlib.suppress(RuntimeError):  # the loop has ended
+                loop.call_soon_threadsafe(delivery.bell.set)
 
         self._thread = threading.Thread(target=self._follow, args=(delivery, ring), daemon=True)
         self._thread.start()
@@ -49,17 +52,28 @@ class Link:
 
     def log_ms(self) -> int:
         """The time that alerts' statuses go by, ms since 1970; while Redis is down, as it was last known."""
-        try:
-            self._log_ms = log_time.now_ms(*self._opened())
-        except (redis.RedisError, StoreError):
-            self._store = None
+
+        def ask(client: redis.Redis, store: Store) -> int:
+            return wall_ms() if store.clock == "wall" else log_time.now_ms(client, store)
+
+        self._log_ms = self._ask(ask) or self._log_ms
         return self._log_ms or wall_ms()
 
-    def _opened(self) -> tuple[redis.Redis, Store]:
-        if self._store is None:
-            client = connect(self._settings)
-            self._store = client, open_store(client)
-        return self._store
+    def moved(self) -> None:
+        """Tells listeners that alerts' statuses moved; they look by themselves, a little later, while Redis is down."""
+        self._ask(lambda client, _: client.publish(keys.ALERTS_MOVED, ""))
+
+    def _ask(self, question: Callable[[redis.Redis, Store], T]) -> T | None:
+        if time.monotonic() < self._not_before:
+            return None
+        try:
+            if self._redis is None:
+                client = connect(self._settings)
+                self._redis = client, open_store(client)
+            return question(*self._redis)
+        except (redis.RedisError, StoreError):
+            self._redis, self._not_before = None, time.monotonic() + PAUSE_S
+            return None
 
     def _follow(self, delivery: Delivery, ring: Callable[[], None]) -> None:
         while not self._ending.is_set():

@@ -48,6 +48,7 @@ deliveries = sa.Table(
 # Spelled out, since SQLite uses a partial index only where it can read that the query keeps to it.
 IS_WAITING = sa.text("state = 'WAITING'")
 IS_ACTIVE = sa.text("state = 'ACTIVE'")
+IS_DEAD = sa.text("state = 'DEAD'")
 IS_OVER = sa.text("done_at IS NOT NULL")
 
 
@@ -60,6 +61,7 @@ _some("deliveries_waiting", IS_WAITING, deliveries.c.channel, deliveries.c.targe
 _some("deliveries_expiring", IS_WAITING, deliveries.c.expires_at)
 _some("deliveries_oldest", IS_WAITING, deliveries.c.created_at)
 _some("deliveries_active", IS_ACTIVE, deliveries.c.channel, deliveries.c.organisation)
+_some("deliveries_dead", IS_DEAD, deliveries.c.seq)
 _some("deliveries_over", IS_OVER, deliveries.c.done_at)
 _some("deliveries_of_alert", sa.text("alert_id IS NOT NULL"), deliveries.c.alert_id)
 _some("deliveries_folded", sa.text("into_id IS NOT NULL"), deliveries.c.into_id)

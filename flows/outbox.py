@@ -24,6 +24,9 @@ ROUTE = 256  # alerts planned a turn, at most
 MOST_SAID = 2_000  # characters of an answer that are kept
 
 
+Told = tuple[str, str]  # channel, alert
+
+
 class Ended(msgspec.Struct, frozen=True):
     """One attempt: when it began, how long it took, and when the next one is due (None: there is none)."""
 
@@ -44,6 +47,14 @@ class Taken(msgspec.Struct, frozen=True):
     parcel: Parcel
     to: Any
     tries: int
+
+
+class Turn(msgspec.Struct, frozen=True):
+    """What one brought: what is to be sent now, whether more alerts wait to be planned, whether a status moved."""
+
+    taken: list[Taken]
+    more: bool
+    moved: bool
 
 
 class Outbox:
@@ -68,25 +79,23 @@ class Outbox:
             head = connection.execute(sa.select(sa.func.max(alerts.c.seq))).scalar() or 0
             return head > self.sender.routed or connection.execute(sa.select(nudges.c.seq).limit(1)).first() is not None
 
-    def turn(self, draft: Draft, ended: Sequence[Ended], log_ms: int) -> tuple[list[Taken], bool]:
-        """What is to be sent now, and whether more alerts wait to be planned.
-
-        `log_ms`: the time that alerts' statuses go by. Raises SupersededError, SQLAlchemy's OperationalError.
-        """
+    def turn(self, draft: Draft, ended: Sequence[Ended], log_ms: int) -> Turn:
+        """`log_ms`: the time that alerts' statuses go by. Raises SupersededError, SQLAlchemy's OperationalError."""
         tally = Tally()
         with self.engine.begin() as connection:
             database.one_by_one(connection)
             routed = self.sender.routed
             self.sender.hold(connection, draft.now)
-            self._record(connection, draft, ended, tally, log_ms)
+            delivered = self._record(connection, draft, ended, tally)
             self._hear(connection, draft)
-            fresh, routed = self._route(connection, draft, routed, tally, log_ms)
+            fresh, shown, routed = self._route(connection, draft, routed, tally)
+            moved = self._told(connection, [*delivered, *shown], log_ms)
             taken = self._address(connection, [*fresh, *self._take(connection, draft, tally)], draft.now, tally)
             self.sender.move(connection, routed)
             count(connection, tally)
         more, self.sender.routed = routed >= self.sender.routed + ROUTE, routed
         draft.commit()
-        return taken, more
+        return Turn(taken, more, moved)
 
     def close(self, draft: Draft, ended: Sequence[Ended], log_ms: int) -> None:
         """The last turn: records what ended, takes nothing, and lets go of the lease."""
@@ -94,17 +103,15 @@ class Outbox:
         with self.engine.begin() as connection:
             database.one_by_one(connection)
             self.sender.hold(connection, draft.now)
-            self._record(connection, draft, ended, tally, log_ms)
+            self._told(connection, self._record(connection, draft, ended, tally), log_ms)
             count(connection, tally)
             rows.release(connection, draft.now)
             self.sender.let_go(connection)
 
-    def _record(
-        self, connection: sa.Connection, draft: Draft, ended: Sequence[Ended], tally: Tally, log_ms: int
-    ) -> None:
-        """What came of the attempts that ended."""
+    def _record(self, connection: sa.Connection, draft: Draft, ended: Sequence[Ended], tally: Tally) -> list[Told]:
+        """What came of the attempts that ended; returns what was delivered."""
         if not ended:
-            return
+            return []
         connection.execute(attempts.insert(), [_attempt(one) for one in ended])
         rows.ended(connection, [_change(one, draft.now) for one in ended])
         for one in ended:
@@ -116,8 +123,7 @@ class Outbox:
                 draft.waits(one.key, one.again_at)
             if isinstance(one.result, Gone):
                 self._disable(connection, draft, one, tally)
-        told = [(one.parcel.channel, id_) for one in ended if isinstance(one.result, Sent) for id_ in one.parcel.alerts]
-        self._told(connection, told, log_ms)
+        return [(one.parcel.channel, id_) for one in ended if isinstance(one.result, Sent) for id_ in one.parcel.alerts]
 
     def _disable(self, connection: sa.Connection, draft: Draft, one: Ended, tally: Tally) -> None:
         why = one.result.why if isinstance(one.result, Gone) else ""
@@ -125,11 +131,14 @@ class Outbox:
         rows.bury(connection, one.key, why, draft.now, tally)
         draft.looked(one.key, None)
 
-    def _told(self, connection: sa.Connection, told: Sequence[tuple[str, str]], at: int) -> None:
-        """Alerts, each with the channel that delivered it."""
+    def _told(self, connection: sa.Connection, told: Sequence[Told], at: int) -> bool:
+        """Alerts are delivered; whether that is news of any."""
+        news = False
         for channel in dict.fromkeys(channel for channel, _ in told):
             ids = list(dict.fromkeys(id_ for by, id_ in told if by == channel))
-            alert_status.move(connection, ids, "DELIVERED", who=channel, at=at)
+            moved = alert_status.move(connection, ids, "DELIVERED", who=channel, at=at)
+            news = news or any(one.new for one in moved)
+        return news
 
     def _hear(self, connection: sa.Connection, draft: Draft) -> None:
         heard = connection.execute(sa.select(nudges)).all()
@@ -139,18 +148,17 @@ class Outbox:
             draft.nudge((row.channel, row.target))
 
     def _route(
-        self, connection: sa.Connection, draft: Draft, routed: int, tally: Tally, log_ms: int
-    ) -> tuple[list[rows.Due], int]:
-        """Plans what was stored since; returns what of it is taken at once, and the number reached."""
+        self, connection: sa.Connection, draft: Draft, routed: int, tally: Tally
+    ) -> tuple[list[rows.Due], list[Told], int]:
+        """Plans what was stored since: what of it is taken at once, what is delivered by it, and the number reached."""
         query = sa.select(alerts).where(alerts.c.seq > routed).order_by(alerts.c.seq).limit(ROUTE)
         found = [stored(row) for row in connection.execute(query).mappings()]
         if not found:
-            return [], routed
+            return [], [], routed
         told = [one for one in found if not one.alert.withheld]
         planned = self.plan.deliveries(connection, told, draft.now) if told else []
         new = rows.add(connection, planned, draft, self._life, tally)
-        self._told(connection, [(one.channel, one.alert) for one in planned if one.done and one.alert], log_ms)
-        return new, found[-1].seq
+        return new, [(one.channel, one.alert) for one in planned if one.done and one.alert], found[-1].seq
 
     def _life(self, channel: str) -> int:
         """For how many ms a delivery is tried, its waits drawn out by chance and by what others ask for."""

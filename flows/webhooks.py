@@ -145,3 +145,35 @@ def test_body(webhook: Webhook, at_ms: int) -> bytes:
 def disable(connection: sa.Connection, id_: str, why: str, at: int) -> None:
     off = {"enabled": False, "disabled_why": why[:500], "updated_at": at}
     connection.execute(webhooks.update().where(webhooks.c.id == id_).values(off))
+
+
+def of_organisation(connection: sa.Connection, organisation: str) -> list[Webhook]:
+    """All of them, the first made first."""
+    query = sa.select(webhooks).where(webhooks.c.organisation == organisation).order_by(webhooks.c.seq)
+    return [read(row) for row in connection.execute(query).mappings()]
+
+
+def find(connection: sa.Connection, organisation: str, id_: str) -> Webhook | None:
+    query = sa.select(webhooks).where(webhooks.c.organisation == organisation, webhooks.c.id == id_)
+    row = connection.execute(query).mappings().first()
+    return read(row) if row else None
+
+
+def save(connection: sa.Connection, webhook: Webhook) -> None:
+    """Adds it, or puts it in the place of the one of its id."""
+    row = msgspec.structs.asdict(webhook) | {"events": msgspec.json.encode(webhook.events).decode()}
+    insert = database.insert(connection, webhooks)
+    changed = {name: insert.excluded[name] for name in row if name not in {"id", "organisation", "created_at"}}
+    connection.execute(insert.on_conflict_do_update(index_elements=["id"], set_=changed), row)
+
+
+def remove(connection: sa.Connection, id_: str) -> None:
+    connection.execute(webhooks.delete().where(webhooks.c.id == id_))
+
+
+def rotated(webhook: Webhook, now_ms: int) -> Webhook:
+    """With a new secret; the one that it had signs too for a day."""
+    until = now_ms + BOTH_MS
+    return msgspec.structs.replace(
+        webhook, secret=new_secret(), old_secret=webhook.secret, old_until=until, updated_at=now_ms
+    )
