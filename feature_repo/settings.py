@@ -37,6 +37,11 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     lake_days: int = 0  # how long the lake keeps a date; 0: for ever
     delivery_days: int = 30  # how long ended deliveries and their attempts are kept; 0: for ever
     webhook_allow: str = ""  # networks inside that webhooks may be sent to, comma-separated
+    public_url: str = ""  # under which people reach the API, for links in messages; empty: host and port
+    smtp_url: str = ""  # where mail is handed in; empty: none is sent
+    mail_from: str = "Telltale <telltale@localhost>"  # whose mail it is
+    mail_reply_to: str = ""  # where answers to mail go; empty: nowhere
+    tracking: bool = True  # whether messages show that they were opened and followed
 
     @property
     def lake(self) -> Path:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from email.headerregistry import Address
@@ -22,6 +23,8 @@ _BODY = SMTP.clone(cte_type="7bit")
 _HEADERS = _BODY.clone(max_line_length=998)  # a folded List-Unsubscribe would be an encoded one, which nobody reads
 MOST_TOLD = 100  # alerts that a digest tells in full; the rest it counts
 COLOURS = {"CRITICAL": "#b3261e", "HIGH": "#b25e00", "MEDIUM": "#2f6fb2", "LOW": "#5f6b76"}
+_LOCAL = re.compile(r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+(\.[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+)*")  # RFC 5322's dot-atom
+_DOMAIN = re.compile(r"[A-Za-z0-9]([A-Za-z0-9-]*[A-Za-z0-9])?(\.[A-Za-z0-9]([A-Za-z0-9-]*[A-Za-z0-9])?)*")
 HOME = "/"  # the page of all alerts
 
 
@@ -73,6 +76,13 @@ class Writer(msgspec.Struct, frozen=True):
             "pixel": self.links.pixel(delivery) if self.tracking else "",
             "colours": COLOURS,
         }
+
+
+def check_address(text: str) -> None:
+    """Raises ValueError unless it is an address that a header can carry: one, plain, in ASCII."""
+    local, _, domain = text.rpartition("@")
+    if not (_LOCAL.fullmatch(local) and _DOMAIN.fullmatch(domain)) or len(local) > 64 or len(text) > 254:
+        raise ValueError(f"expected an address as ann@example.org, got {text[:100]!r}")
 
 
 def message_id(delivery: str, domain: str) -> str:

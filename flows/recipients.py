@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from typing import Literal
 from zoneinfo import ZoneInfo
 
 import msgspec
+import sqlalchemy as sa
 
 from flows.kept import Kept, table
 from flows.local_time import Quiet
@@ -70,3 +72,14 @@ def person(target: str) -> str:
 
 
 recipients = Kept(table("recipients"), Recipient)
+
+
+def reachable(connection: sa.Connection, channel: Personal, targets: Sequence[str]) -> dict[str, str]:
+    """The addresses behind those of the targets whom the channel may still reach."""
+    people = {one.id: one for one in recipients.of_ids(connection, {person(target) for target in targets})}
+    found = {target: people.get(person(target)) for target in targets}
+    return {
+        target: address
+        for target, whom in found.items()
+        if whom and channel not in whom.unsubscribed and (address := whom.address(channel, target))
+    }

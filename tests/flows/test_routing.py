@@ -1,0 +1,208 @@
+"""Who is told of what, when: rules, quiet hours, caps and digests, and that nothing is lost on the way."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections import Counter
+from collections.abc import Iterator
+from email import message_from_bytes, policy
+from email.message import EmailMessage
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from flows.local_time import Quiet, day_of, quiet_until
+from flows.recipients import Recipient, recipients
+from flows.routing_rules import Route
+from tests.flows.post_office import DAY_MS, NOON, Office, rule, whom
+
+HOUR_MS = 3_600_000
+
+
+@pytest.fixture
+def office(tmp_path: Path) -> Iterator[Office]:
+    made = Office(tmp_path)
+    yield made
+    made.close()
+
+
+def read(body: bytes) -> EmailMessage:
+    found = message_from_bytes(body, policy=policy.default)
+    assert isinstance(found, EmailMessage)
+    return found
+
+
+def test_without_rules_an_alert_is_delivered_in_the_app_alone(office: Office) -> None:
+    """There is no webhook, and recipients are told by rules."""
+    office.keep(whom())
+    office.run(office.arrive)
+    assert office.rows("channel", "state") == [("in_app", "DONE")]
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({}, True),
+        ({"types": ("LIKELY_TO_SELL",)}, True),
+        ({"types": ("LIKELY_TO_BUY",)}, False),
+        ({"priority_at_least": "HIGH"}, True),
+        ({"priority_at_least": "CRITICAL"}, False),
+        ({"min_score": 0.7}, True),
+        ({"min_score": 0.71}, False),
+        ({"enabled": False}, False),
+        ({"organisation": "others"}, False),
+    ],
+)
+def test_a_rule_says_of_which_alerts_somebody_is_told(office: Office, changes: dict[str, Any], told: bool) -> None:
+    """By type, priority, score and organisation; the alert is HIGH, 0.7, of acme."""
+    office.keep(whom(), rule(("email", "rc_ann"), **changes))
+    office.run(office.arrive)
+    assert len(office.notes["email"].sent) == told
+
+
+def test_the_first_rule_that_applies_decides_unless_it_goes_on(office: Office) -> None:
+    """By position, not by when it was made; who is named twice is told once."""
+    office.keep(
+        whom("ann"),
+        whom("bob"),
+        whom("cid"),
+        rule(("email", "rc_cid"), id="rr_3", position=3),
+        rule(("email", "rc_bob"), ("email", "rc_ann"), id="rr_2", position=2),
+        rule(("email", "rc_ann"), position=1, goes_on=True),
+    )
+    office.run(office.arrive)
+    assert [noted.parcel.target for noted in office.notes["email"].sent] == ["rc_ann", "rc_bob"]
+
+
+def test_a_rule_may_keep_an_alert_out_of_the_app_until_it_is_sent(office: Office) -> None:
+    """Then it is PENDING until a message went out."""
+    office.keep(whom(digest="daily"), rule(("email", "rc_ann"), in_app=False))
+    kept: list[str] = []
+    office.run(lambda: kept.append(office.arrive().id), HOUR_MS)
+    found = office.store.find(kept[0])
+    assert found is not None
+    assert found.status == "PENDING"
+    office.delivery = type(office.delivery)(office.delivery.outbox, clock=lambda: office.now)
+    office.delivery.outbox.sender.generation = 0
+    office.run(DAY_MS)
+    found = office.store.find(kept[0])
+    assert found is not None
+    assert found.status == "DELIVERED"
+
+
+def test_a_daily_digest_is_one_mail_at_their_hour_with_the_most_urgent_first(office: Office) -> None:
+    """08:30 in New York, whatever the clock says here."""
+    office.keep(whom(digest="daily", digest_at=510, time_zone="America/New_York"), rule(("email", "rc_ann")))
+    low = lambda: office.arrive(user="low", priority="LOW", score=0.3)  # noqa: E731
+    critical = lambda: office.arrive(user="critical", priority="CRITICAL", score=0.9)  # noqa: E731
+    office.run(low, HOUR_MS, critical, DAY_MS)
+    (noted,) = office.notes["email"].sent
+    assert noted.at == NOON + 90 * 60_000  # 13:30 UTC
+    mail = read(noted.parcel.body)
+    assert mail["subject"] == "2 alerts: 1 CRITICAL, 1 LOW"
+    text = mail.get_body(("plain",)).get_content()  # type: ignore[union-attr]
+    assert 0 < text.index("critical") < text.index("low")
+
+
+def test_in_quiet_hours_alerts_wait_for_the_morning_but_those_that_may_break_them(office: Office) -> None:
+    """Noon is night in Auckland; CRITICAL comes through where the rule says so."""
+    office.keep(
+        whom(quiet=Quiet(22 * 60, 7 * 60), time_zone="Pacific/Auckland"), rule(("email", "rc_ann"), through_quiet=True)
+    )
+    office.run(office.arrive, office.arrive, lambda: office.arrive(priority="CRITICAL"), 12 * HOUR_MS)
+    first, digest = office.notes["email"].sent
+    assert (first.at, len(first.parcel.alerts)) == (NOON, 1)
+    assert (digest.at, len(digest.parcel.alerts)) == (NOON + 6 * HOUR_MS, 2)  # 01:00 + 6 h
+
+
+def test_what_is_beyond_the_daily_cap_comes_in_a_digest_of_the_next_day(office: Office) -> None:
+    """Which counts as one message of that day."""
+    office.keep(whom(daily_cap=2), rule(("email", "rc_ann")))
+    five = [office.arrive] * 5
+    office.run(*five, DAY_MS, *five, 2 * DAY_MS)
+    told = [(noted.at - NOON, len(noted.parcel.alerts)) for noted in office.notes["email"].sent]
+    eight = 20 * HOUR_MS
+    assert told == [(0, 1), (0, 1), (eight, 3), (DAY_MS, 1), (DAY_MS + eight, 4)]
+
+
+def test_an_sms_and_a_chat_message_say_it_in_few_words(office: Office) -> None:
+    """To each of a person's addresses once."""
+    office.keep(whom(sms=("sms://1",), chat=("slack://a", "slack://b")), rule(("sms", "rc_ann"), ("chat", "rc_ann")))
+    office.run(lambda: office.arrive(user="x" * 500, reasons=["r" * 600]))
+    (sms,) = office.notes["sms"].sent
+    assert len(sms.parcel.body) < 350
+    assert b"likely to sell" in sms.parcel.body
+    assert b"slack" not in sms.parcel.body
+    assert len({noted.parcel.target for noted in office.notes["chat"].sent}) == 2
+
+
+def test_who_unsubscribed_is_told_nothing_more_not_even_what_waits(office: Office) -> None:
+    """The digest that was to come is dead, and visibly so."""
+    office.keep(whom(digest="hourly"), rule(("email", "rc_ann")))
+
+    def leave() -> None:
+        off = lambda one: msgspec.structs.replace(one, unsubscribed=("email",))  # noqa: E731
+        recipients.change(office.store.engine, "acme", "rc_ann", off)
+
+    office.run(office.arrive, leave, office.arrive, 2 * HOUR_MS)
+    assert office.notes["email"].sent == []
+    assert Counter(office.rows("channel", "state")) == {
+        ("in_app", "DONE"): 2,
+        ("email", "DEAD"): 1,
+        ("email", "FOLDED"): 1,
+    }
+
+
+people = st.builds(
+    whom,
+    st.sampled_from(["ann", "bob"]),
+    time_zone=st.sampled_from(["UTC", "Europe/Berlin", "America/New_York"]),
+    quiet=st.none() | st.builds(Quiet, st.integers(0, 719), st.integers(720, 1439)) | st.just(Quiet(1320, 420)),
+    daily_cap=st.none() | st.integers(1, 3),
+    digest=st.sampled_from(["at_once", "hourly", "daily"]),
+    chat=st.sampled_from([(), ("slack://a",)]),
+)
+happenings = st.lists(
+    st.sampled_from(["CRITICAL", "HIGH", "LOW"]) | st.integers(1, 20).map(lambda half: half * HOUR_MS // 2),
+    min_size=1,
+    max_size=14,
+)
+
+
+@settings(max_examples=25, deadline=None)
+@given(people, people, happenings, st.booleans())
+def test_each_is_told_of_each_alert_once_and_never_when_they_do_not_want_to_be(
+    one: Recipient, two: Recipient, happens: list[str | int], through: bool
+) -> None:
+    """Of each alert by each address, alone or in a digest; within their days' caps and outside of their nights."""
+    told = {person.id: person for person in (one, two)}
+    channels: tuple[Route, ...] = ("email", "chat")
+    to = [(channel, id_) for id_ in told for channel in channels]
+    home = Path(tempfile.mkdtemp(dir="/dev/shm" if Path("/dev/shm").is_dir() else None))
+    office = Office(home)
+    try:
+        office.keep(*told.values(), rule(*to, through_quiet=through))
+        steps = [step if isinstance(step, int) else _arrival(office, step) for step in happens]
+        office.run(*steps, 20 * DAY_MS)
+        alerts = {id_ for (id_,) in office.rows("alert_id") if id_}
+        for person in told.values():
+            targets = [*person.targets("email"), *person.targets("chat")]
+            sent = [n for notes in office.notes.values() for n in notes.sent if n.parcel.target in targets]
+            got = Counter((n.parcel.target, id_) for n in sent for id_ in n.parcel.alerts)
+            assert got == {(target, id_): 1 for target in targets for id_ in alerts}
+            days = Counter(day_of(n.at, person.zone) for n in sent)
+            assert person.daily_cap is None or max(days.values(), default=0) <= person.daily_cap
+            quiet = [n for n in sent if person.quiet and quiet_until(n.at, person.quiet, person.zone)]
+            assert all(through and len(n.parcel.alerts) == 1 for n in quiet)
+    finally:
+        office.close()
+        shutil.rmtree(home)
+
+
+def _arrival(office: Office, priority: str) -> Any:
+    return lambda: office.arrive(priority=priority)
