@@ -64,7 +64,7 @@ class Progress(msgspec.Struct):
         """What each of `who` said of an outcome whose label was told at `at` (ms since 1970)."""
         if not self.waiting:
             self.first = at
-        self.waiting.append((label, *said))
+        self.waiting.append((float(label), *map(float, said)))
         self.last = at
         self.outcomes += 1
         self.hits += label
@@ -107,11 +107,11 @@ class Progress(msgspec.Struct):
     def _made(self, *, ends: bool) -> Block:
         labels = [int(row[0]) for row in self.waiting]
         columns = [[row[k + 1] for row in self.waiting] for k in range(len(self.who))]
-        lost = [sum(map(loss, labels, column)) for column in columns]
+        lost = [sum(map(loss, labels, column), 0.0) for column in columns]
         hits = sum(labels)
         ranked = [_ranked(labels, column) for column in columns]
         span = (self.first, self.last, len(labels), hits)
-        return Block(*span, [sum(c) for c in columns], lost, ranked, hits * (len(labels) - hits), ends)
+        return Block(*span, [sum(c, 0.0) for c in columns], lost, ranked, hits * (len(labels) - hits), ends)
 
 
 def _ranked(labels: Sequence[int], said: Sequence[float]) -> float:

@@ -1,0 +1,136 @@
+"""An online challenger of one model that is not linear: River's adaptive random forest (Gomes et al., 2017).
+
+A forest learns a row in some 150 us, so it learns a sample: KEPT of the outcomes of either label, by the id alone. What
+that adds to its log odds is taken off what it says. A share of the outcomes, ASKED, is judged. It stays in the shadow:
+trees that change have no ONNX.
+"""
+
+from __future__ import annotations
+
+from array import array
+from math import isfinite, log
+from typing import Any
+
+import msgspec
+from river.forest import ARFClassifier
+from xxhash import xxh64_intdigest
+
+from flows.learners.contest import Contest
+from flows.learners.example import Example, Place
+from flows.learners.odds import bounded, logit, sigmoid
+from flows.learners.sealed import Sealed
+from flows.learners.stored import packed, unpacked
+
+KIND, FORMAT = "challenger_forest", 1
+KEPT = (1 / 16, 1 / 2)  # of the outcomes with label 0, 1
+OFF = log(KEPT[1] / KEPT[0])  # what that adds to the log odds
+ASKED = 1 / 8
+SPEAKS = 50  # rows before it says anything
+EVERY = 128  # rows between two files
+FILES = 4  # kept: the state that stands may be that of an earlier one
+SURE = 0.98  # a leaf of few rows is surer than it can be
+_ALL = 1 << 64
+
+
+class State(msgspec.Struct):
+    """`file`: how many times the forest was written; `since`: what it learned since then, as (label, float32 row)."""
+
+    file: int
+    since: list[tuple[int, bytes]]
+    names: tuple[str, ...]
+    learned: int
+    cannot_unlearn: int
+    contest: Contest
+
+
+class Forest:
+    """The learner; see the top of the file. Its state is a file, and the rows that came after it."""
+
+    def __init__(self, place: Place, sealed: Sealed | None = None) -> None:
+        self._name, self._sealed = f"forest-{place.model}", sealed or Sealed()
+        self._forest: Any = _river()
+        self._state = State(0, [], (), 0, 0, Contest())
+
+    @property
+    def contest(self) -> Contest:
+        return self._state.contest
+
+    def predict(self, example: Example) -> float | None:
+        """Nothing of those that it is not asked about."""
+        asked = _drawn(example.id, 1) < ASKED
+        if not asked or self._state.learned < SPEAKS or example.names != self._state.names:
+            return None
+        said = float(self._forest.predict_proba_one(_row(example.names, _packed(example))).get(True, 0.0))
+        return bounded(sigmoid(logit(min(max(said, 1 - SURE), SURE)) - OFF))
+
+    def learn(self, example: Example) -> None:
+        kept = self._state
+        if example.was is not None:
+            kept.contest.corrected += 1
+            kept.cannot_unlearn += _drawn(example.id, 0) < KEPT[example.was]
+            return
+        if example.names != kept.names:
+            self._begin(example.names)
+        kept.contest.tell(example, self.predict(example))
+        if _drawn(example.id, 0) < KEPT[example.label]:
+            kept.since = [*kept.since, (example.label, _packed(example))]
+            self._learn(*kept.since[-1])
+            if len(kept.since) >= EVERY:
+                self._write()
+
+    def _begin(self, names: tuple[str, ...]) -> None:
+        """What was learned of another list of inputs says nothing of this one."""
+        kept = self._state
+        if kept.names:
+            self._forest, kept.learned = _river(), 0
+            self._write()
+        kept.names = names
+
+    def _learn(self, label: int, row: bytes) -> None:
+        self._forest.learn_one(_row(self._state.names, row), bool(label))
+        self._state.learned += 1
+
+    def _write(self) -> None:
+        kept = self._state
+        kept.file += 1
+        kept.since = []
+        self._sealed.write(self._file(kept.file), self._forest)
+        self._sealed.drop(self._file(kept.file - FILES))
+
+    def _file(self, number: int) -> str:
+        return f"{self._name}.{number}"
+
+    def state(self) -> bytes:
+        return packed(KIND, FORMAT, self._state)
+
+    def restore(self, state: bytes) -> None:
+        found = unpacked(state, KIND, FORMAT, State)
+        self._forest = self._sealed.read(self._file(found.file)) if found.file else _river()
+        since, found.since = found.since, []
+        found.learned -= len(since)
+        self._state = found
+        for label, row in since:
+            self._learn(label, row)
+        self._state.since = since
+
+    def report(self) -> dict[str, object]:
+        learned = {"learned": self._state.learned, "cannot_unlearn": self._state.cannot_unlearn}
+        return self.contest.figures() | learned | {"drifts": self._forest.n_drifts_detected()}
+
+
+def _drawn(of: str, seed: int) -> float:
+    return xxh64_intdigest(of.encode(), seed) / _ALL
+
+
+def _packed(example: Example) -> bytes:
+    return array("f", example.features).tobytes()
+
+
+def _row(names: tuple[str, ...], row: bytes) -> dict[str, float]:
+    values = array("f")
+    values.frombytes(row)
+    return {name: value for name, value in zip(names, values, strict=True) if isfinite(value)}
+
+
+def _river() -> Any:
+    return ARFClassifier(n_models=3, leaf_prediction="mc", max_depth=6, grace_period=40, seed=1)
