@@ -8,7 +8,8 @@ import msgspec
 import sqlalchemy as sa
 
 from flows import database
-from flows.delivery_tables import IS_DEAD, IS_WAITING, State, Tally, attempts, count, deliveries, nudge
+from flows.delivery_state import State
+from flows.delivery_tables import IS_DEAD, IS_WAITING, Tally, attempts, count, deliveries, nudge
 
 MANY = 500  # ids a query
 

@@ -11,7 +11,7 @@ import sqlalchemy as sa
 
 from flows import database
 from flows.channel import NewDelivery, Parcel
-from flows.delivery_tables import IS_ACTIVE, IS_WAITING, Tally, bodies, count, deliveries
+from flows.delivery_tables import IS_ACTIVE, IS_WAITING, Tally, bodies, count, deliveries, nudge
 from flows.lanes import Draft, Key
 
 LOST = "no such target, or it is disabled"
@@ -64,6 +64,17 @@ def add(
     for one, state in zip(new, states, strict=True):
         tally[one.organisation, one.channel, state] += 1
     return [_due(one, draft.now) for one, state in zip(new, states, strict=True) if state == "ACTIVE"]
+
+
+def put(connection: sa.Connection, one: NewDelivery, now: int, life: int = 0) -> None:
+    """One more that waits, from outside of the process that sends. `life`: ms for which it may be held back."""
+    tally = Tally({(one.organisation, one.channel, "WAITING"): 1})
+    if one.body is not None:
+        once = database.insert(connection, bodies).on_conflict_do_nothing(index_elements=["id"])
+        connection.execute(once, {"id": _digest(one.body), "body": one.body})
+    connection.execute(deliveries.insert(), _row(one, "WAITING", now, life))
+    count(connection, tally)
+    nudge(connection, one.channel, one.target)
 
 
 def _unknown(connection: sa.Connection, planned: Sequence[NewDelivery]) -> list[NewDelivery]:

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
-from typing import Any, Literal, get_args
+from typing import Any
 
 import sqlalchemy as sa
 
 from flows import database
 from flows.database import metadata
 
-State = Literal["WAITING", "ACTIVE", "DONE", "DEAD", "FOLDED", "CANCELLED"]
-STATES: tuple[State, ...] = get_args(State)
 FAILED = "FAILED"  # counted beside the states: attempts that failed
 
 bodies = sa.Table(  # once, however many targets are sent the same

@@ -17,7 +17,7 @@ from flows.alert import Alert, Priority, SignalRecord
 
 NAME = "webhook"
 OPENED, TEST = "alert.opened", "webhook.test"  # types of events
-SECRET_BYTES = 32
+SECRET_BYTES, LEAST_SECRET, MOST_SECRET = 32, 24, 64
 PREFIX = "whsec_"
 BOTH_MS = 24 * 3_600_000  # for which a rotated secret still signs beside the new one
 

@@ -19,6 +19,7 @@ from serving import (
     alerts,
     api,
     catalog,
+    deliveries,
     docs_page,
     errors,
     feast_read,
@@ -39,6 +40,7 @@ from serving import (
     signals,
     trainings,
     users,
+    webhooks,
 )
 from serving.body import Gone, hung_up
 from serving.front import Front, Requests
@@ -58,6 +60,8 @@ OPERATIONS = [
     *model_training.operations,
     *alerts.operations,
     *alert_status.operations,
+    *deliveries.operations,
+    *webhooks.operations,
     *feast_read.operations,
     *feast_write.operations,
     *health.operations,
@@ -83,6 +87,8 @@ def build(parts: api.Api, scoring_: scoring.Scoring) -> Front:
             *model_training.routes,
             *alerts.routes,
             *alert_status.routes,
+            *deliveries.routes,
+            *webhooks.routes,
             *openapi.routes(described),
             *docs_page.routes(described),
             *page_routes.routes,

@@ -64,6 +64,7 @@ def parser() -> argparse.ArgumentParser:
     _user_options(_add(commands, "user", "one person: features, signals, scores and reasons", _user))
     _features_options(_add(commands, "features", "the feature store: check, address, serve, report", _features))
     _models_options(_add(commands, "models", "the registry: list, show, promote, rollback, verify", _models))
+    _delivery_options(_add(commands, "delivery", "what was sent where: list, dead, retry", _delivery))
     _keys_options(_add(commands, "keys", "the write keys; `keys make ORGANISATION` makes one", _keys))
     return top
 
@@ -118,6 +119,12 @@ def _models_options(models: argparse.ArgumentParser) -> None:
     from serving.models_command import options
 
     options(models)
+
+
+def _delivery_options(delivery: argparse.ArgumentParser) -> None:
+    from serving.delivery_command import options
+
+    options(delivery)
 
 
 def _refuse_python() -> None:
@@ -203,6 +210,12 @@ def _features(settings: Settings, given: argparse.Namespace, more: Sequence[str]
 
 def _models(settings: Settings, given: argparse.Namespace, more: Sequence[str]) -> int:
     from serving.models_command import run
+
+    return run(settings, given)
+
+
+def _delivery(settings: Settings, given: argparse.Namespace, more: Sequence[str]) -> int:
+    from serving.delivery_command import run
 
     return run(settings, given)
 

@@ -47,6 +47,19 @@ PREDICTIONS = {  # what the scoring doors wrote down
     "logged": "answered predictions written down for the lake since the store was created",
     "dropped": "answered predictions that nobody wrote down, since the lake did not come for those before",
 }
+DELIVERY = {  # of the process that delivers: metric, what it is
+    "waiting": ("deliveries_waiting", "deliveries that wait for their moment, their turn or their next attempt"),
+    "active": ("deliveries_active", "deliveries under way"),
+    "dead": ("deliveries_dead", "deliveries in the dead list"),
+    "done": ("deliveries_done_total", "deliveries done since the database was created"),
+    "failed": ("delivery_attempts_failed_total", "attempts that failed since the database was created"),
+    "folded": ("deliveries_folded_total", "deliveries folded into a digest since the database was created"),
+    "cancelled": ("deliveries_cancelled_total", "deliveries cancelled with their target"),
+    "oldest_seconds": ("deliveries_oldest_seconds", "age of the oldest delivery that waits"),
+    "overdue_seconds": ("deliveries_overdue_seconds", "how long the longest due delivery has been due"),
+    "breakers_open": ("delivery_breakers_open", "targets that are left alone for a while since they failed"),
+    "alive_at": ("delivery_alive_at", "when the process that delivers last spoke, seconds since 1970"),
+}
 CONSISTENCY = {  # what `telltale consistency` found last; absent until it ran
     "at_seconds": "when it ran, seconds since 1970",
     "rows": "served rows that were computed again",
@@ -96,6 +109,7 @@ class Said(msgspec.Struct):
     lake: dict[str, float]
     consistency: dict[str, float]
     predictions: dict[str, float]
+    delivery: dict[str, float]
     dropped: list[int]
 
 
@@ -111,6 +125,7 @@ async def metrics(request: Request) -> Response:
         ),
         *_engine(said.engine),
         *_lake(said),
+        *_delivery(said.delivery),
         *_requests(request.app.state.requests),
         Metric("telltale_api_uptime_seconds", "gauge", "since the API started", [
             ("", {}, time.monotonic() - parts.started)
@@ -124,17 +139,17 @@ async def _read(parts: api.Api) -> tuple[list[Reading], Said, int]:
     partitions = range(parts.store.partitions)
     commands = [command for p in partitions for command in (pack("HGETALL", keys.counts(p)), log_ends(p))]
     commands += [pack("GET", keys.served_dropped(p)) for p in partitions]
-    hashes = keys.GAUGES, keys.LAKE, keys.CONSISTENCY, keys.PREDICTION_COUNTS
+    hashes = keys.GAUGES, keys.LAKE, keys.CONSISTENCY, keys.PREDICTION_COUNTS, keys.DELIVERY
     commands += [*(pack("HGETALL", name) for name in hashes), pack("TIME")]
     answer = (await parts.client.call(pack("MULTI"), *commands, pack("EXEC")))[-1]
-    *pairs, engine, lake, consistency, predictions, (seconds, micros) = answer
+    *pairs, engine, lake, consistency, predictions, delivery, (seconds, micros) = answer
     pairs, dropped = pairs[: 2 * len(partitions)], pairs[2 * len(partitions) :]
     readings = [
         Reading({name.decode(): int(value) for name, value in _pairs(counts)}, newest, waiting)
         for counts, (newest, waiting) in zip(pairs[::2], pairs[1::2], strict=True)
     ]
-    numbers = (_numbers(engine), _numbers(lake), _numbers(consistency), _numbers(predictions))
-    said = Said(*numbers, [int(n or 0) for n in dropped])
+    told = (engine, lake, consistency, predictions, delivery)
+    said = Said(*map(_numbers, told), [int(n or 0) for n in dropped])
     return readings, said, int(seconds) * 1000 + int(micros) // 1000
 
 
@@ -186,6 +201,18 @@ def _lake(said: Said) -> list[Metric]:
         count = said.predictions.get(name, 0.0)
         found.append(Metric(f"telltale_predictions_{name}_total", "counter", meaning, [("", {}, count)]))
     return found
+
+
+def _delivery(said: dict[str, float]) -> list[Metric]:
+    """`name`, or `name@channel`."""
+    found: dict[str, Metric] = {}
+    for field, value in sorted(said.items()):
+        name, _, channel = field.partition("@")
+        metric, meaning = DELIVERY[name]
+        kind = "counter" if metric.endswith("_total") else "gauge"
+        series = found.setdefault(name, Metric(f"telltale_{metric}", kind, meaning, []))
+        series.samples.append(("", {"channel": channel} if channel else {}, value))
+    return list(found.values())
 
 
 def _requests(requests: Requests) -> list[Metric]:
