@@ -148,8 +148,8 @@ async def _read(parts: api.Api) -> tuple[list[Reading], Said, int]:
         Reading({name.decode(): int(value) for name, value in _pairs(counts)}, newest, waiting)
         for counts, (newest, waiting) in zip(pairs[::2], pairs[1::2], strict=True)
     ]
-    told = (engine, lake, consistency, predictions, delivery)
-    said = Said(*map(_numbers, told), [int(n or 0) for n in dropped])
+    numbers = (_numbers(engine), _numbers(lake), _numbers(consistency), _numbers(predictions), _numbers(delivery))
+    said = Said(*numbers, [int(n or 0) for n in dropped])
     return readings, said, int(seconds) * 1000 + int(micros) // 1000
 
 
