@@ -17,7 +17,7 @@ RIVER: Any = drift  # which has types in part
 KEPT = 50  # alarms
 SAME = 500  # outcomes within which a further alarm belongs to the change that was seen already
 STEEPEST = 10.0  # standard deviations that one error may count for
-RECENT = 1 / 100  # share of each outcome in the recent mean
+RECENT, SPREAD = 1 / 100, 1 / 500  # share of each outcome in the recent mean, in the errors' variance
 _PAGE_HINKLEY = ("_sum_increase", "_sum_decrease", "_min_increase", "_max_decrease")
 
 
@@ -45,6 +45,7 @@ class Seen(msgspec.Struct):
     fired: tuple[bool, bool]
     outcomes: int
     recent: float
+    spread: float
     alarms: list[Alarm]
 
 
@@ -55,21 +56,22 @@ class Detectors:
         self.adwin = RIVER.ADWIN(delta=0.002)
         self.page_hinkley = RIVER.PageHinkley(min_instances=100, delta=0.05, threshold=45.0)
         self.alarms: list[Alarm] = []
-        self.outcomes, self.recent = 0, 0.0
+        self.outcomes, self.recent, self.spread = 0, 0.0, 1.0
 
     def tell(self, label: int, probability: float, at: int) -> bool:
         """Whether a change was seen that was not seen before.
 
-        ADWIN takes label - probability; Page-Hinkley takes it in standard deviations, so that its threshold does not
-        depend on how rare the outcome is.
+        ADWIN takes label - probability; Page-Hinkley takes it in standard deviations, those that came about where they
+        are larger, so that its threshold does not depend on how rare the outcome is, or how wrong the model.
         """
         p = bounded(probability)
         error = label - p
-        scaled = error / sqrt(p * (1.0 - p))
+        scaled = min(max(error / sqrt(p * (1.0 - p)), -STEEPEST), STEEPEST)
+        self.spread += SPREAD * (scaled * scaled - self.spread)
         width, total = self.adwin.width, self.adwin.total
         mean = self.adwin.estimation
         self.adwin.update(error)
-        self.page_hinkley.update(min(max(scaled, -STEEPEST), STEEPEST))
+        self.page_hinkley.update(scaled / sqrt(max(self.spread, 1.0)))
         self.outcomes += 1
         self.recent += RECENT * (error - self.recent)
         fresh = False
@@ -95,7 +97,7 @@ class Detectors:
         mean = self.page_hinkley._x_mean  # noqa: SLF001
         sums = [mean.n, mean.get(), *(float(getattr(self.page_hinkley, name)) for name in _PAGE_HINKLEY)]
         fired = (bool(self.adwin.drift_detected), bool(self.page_hinkley.drift_detected))
-        return Seen(kept, sha256(kept).digest(), sums, fired, self.outcomes, self.recent, self.alarms)
+        return Seen(kept, sha256(kept).digest(), sums, fired, self.outcomes, self.recent, self.spread, self.alarms)
 
     @classmethod
     def of(cls, seen: Seen) -> Detectors:
@@ -109,7 +111,7 @@ class Detectors:
         for name, value in zip(_PAGE_HINKLEY, seen.page_hinkley[2:], strict=True):
             setattr(made.page_hinkley, name, value)
         made.adwin._drift_detected, made.page_hinkley._drift_detected = seen.fired  # noqa: SLF001
-        made.outcomes, made.recent, made.alarms = seen.outcomes, seen.recent, seen.alarms
+        made.outcomes, made.recent, made.spread, made.alarms = seen.outcomes, seen.recent, seen.spread, seen.alarms
         return made
 
 

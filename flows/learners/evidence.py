@@ -6,6 +6,7 @@ from math import log
 
 import msgspec
 
+DOUBTED = 7.0  # nats by which what holds may lag behind: by chance once in 1,100 outcomes at most, if it is right
 RISK = 0.05  # that a forecaster which is no better is ever called so, over all tests of one `Evidence`
 GIVEN_UP = -3.0  # nats at which a test is lost and the next one begins
 
@@ -43,3 +44,21 @@ class Evidence(msgspec.Struct):
     @property
     def enough(self) -> bool:
         return self.nats >= self.bar
+
+
+class Doubt(msgspec.Struct):
+    """The most that one lost more than the other over the latest outcomes (nats): a CUSUM (Page, 1954).
+
+    It begins again at 0 whenever the one was as good, so that a long good time excuses nothing. Being wrong about it
+    costs little, so no account of the risk is kept.
+    """
+
+    nats: float = 0.0
+
+    def add(self, loss: float) -> None:
+        """`loss`: how much more the one lost, in nats."""
+        self.nats = min(max(self.nats + loss, 0.0), DOUBTED)
+
+    @property
+    def enough(self) -> bool:
+        return self.nats >= DOUBTED

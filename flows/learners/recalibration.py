@@ -15,7 +15,7 @@ from river.linear_model import LogisticRegression
 from river.utils import VectorDict
 
 from flows.learners.drift import Alarm, Detectors, Seen
-from flows.learners.evidence import Evidence
+from flows.learners.evidence import Doubt, Evidence
 from flows.learners.example import Calibration, Example, Place
 from flows.learners.information import Information
 from flows.learners.odds import bounded, logit, loss, sigmoid
@@ -33,7 +33,7 @@ EVERY = 50  # outcomes between two changes of what holds
 STEPS = {"level": 0.5, "slope": 0.2}  # that one change may be, in log odds
 WORTH = 0.05  # a smaller change is not made
 CENTRE = 1 / 500  # share of each outcome in the middle and the contexts' means
-RUN, SURPRISE = 30, 14.0  # outcomes of one label in a row, and their nats, which no chance explains: 1 in a million
+RUN, SURPRISE = 15, 14.0  # outcomes of one label in a row, and their nats, which no chance explains: 1 in a million
 ONE_SIDED = "one_sided"
 WHO = ("champion", "recalibrated", "with context", "as told")
 
@@ -98,9 +98,9 @@ class Run(msgspec.Struct):
 class Kept(msgspec.Struct):
     """All but weights and detectors. `holding`: the numbers that hold; None: the model's own.
 
-    `ahead`: that the numbers learned are better than the model; `late`: that the model is better than what was said
-    when the scores were made; `worse`: that the model is better than the numbers that hold. `ended`: sources of which
-    a non-conversion was told: before that, conversions would be all there is.
+    `ahead`: that the numbers learned are better than the model. `late`: that what was said when the scores were made,
+    before later labels, is worse than the model; `worse`: that the numbers that hold are. `ended`: sources of which a
+    non-conversion was told: before that, conversions would be all there is.
     """
 
     progress: Progress
@@ -108,8 +108,8 @@ class Kept(msgspec.Struct):
     weight: float = 0.0
     means: dict[str, float] = msgspec.field(default_factory=lambda: dict.fromkeys(CONTEXT, 0.0))
     ahead: Evidence = msgspec.field(default_factory=Evidence)
-    late: Evidence = msgspec.field(default_factory=Evidence)
-    worse: Evidence = msgspec.field(default_factory=Evidence)
+    late: Doubt = msgspec.field(default_factory=Doubt)
+    worse: Doubt = msgspec.field(default_factory=Doubt)
     holding: Numbers | None = None
     why: str = ""
     learned: int = 0
@@ -279,12 +279,12 @@ class Recalibration:
         if not due or min(kept.hits, kept.learned - kept.hits) < EITHER or kept.learned < LEAST:
             return
         if kept.holding is None:
-            if not kept.ahead.enough or kept.late.enough:
+            if kept.ahead.nats - kept.run.gain < kept.ahead.bar or kept.late.enough:
                 return
             kept.why = (
                 f"better by {kept.ahead.nats:.1f} nats over {kept.ahead.outcomes} outcomes, {kept.ahead.bar:.1f} wanted"
             )
-            kept.worse = Evidence(test=kept.worse.test)
+            kept.worse = Doubt()
         self._move()
 
     def _move(self) -> None:
@@ -297,9 +297,8 @@ class Recalibration:
         kept = self.kept
         kept.holding, kept.changed_at, kept.why = None, kept.learned, ""
         kept.fell_back += 1
+        kept.late, kept.worse = Doubt(), Doubt()
         kept.ahead.again()
-        kept.late.again()
-        kept.worse.again()
 
     # -- what it keeps
 
