@@ -10,7 +10,8 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from flows.alert import Priority, Status
-from serving import api
+from serving import alerts, api
+from serving.alert_cursor import Reached
 from serving.errors import ApiError
 from serving.page import page, shown
 from serving.page_ask import ask, perhaps
@@ -23,7 +24,7 @@ FILTERS = ("status", "type", "priority", "user", "min_score")
 async def listed(request: Request) -> Response:
     given = _given(request)
     cursor = request.query_params.get("cursor", "")
-    first = await request.app.state.alerts.feed.start(None)  # before the list is read, so that nothing falls between
+    reached = await alerts.of(request).feed.start(None, steps=True)  # before the list, so that nothing falls between
     told: dict[str, Any] = {"alerts": [], "next": None}
     problem = ""
     try:
@@ -41,7 +42,7 @@ async def listed(request: Request) -> Response:
         given=given | ({"cursor": cursor} if cursor else {}),
         older=_to(given | {"cursor": told["next"]}) if told["next"] else "",
         first=_to(given),
-        stream="" if problem else f"/v1/alerts/stream?{urlencode(given | {'after': str(first)})}",
+        stream="" if problem else _stream(given, reached),
         problem=problem,
         **choices(request),
     )
@@ -55,7 +56,7 @@ async def one(request: Request) -> Response:
         request,
         "alert.html",
         alert=alert,
-        steps=steps.get("history", []),
+        steps=steps.get("steps", []),
         outcome=await perhaps(request, f"{path}/outcome"),
         **choices(request),
     )
@@ -83,6 +84,12 @@ class _Advice(dict[Any, str]):
 def _given(request: Request) -> dict[str, str]:
     query = request.query_params
     return {name: query[name].strip() for name in FILTERS if query.get(name, "").strip()}
+
+
+def _stream(given: dict[str, str], reached: Reached) -> str:
+    """Steps are wanted of all that a page may show: one that leaves its status is to leave the page."""
+    query = {name: value for name, value in given.items() if name != "status"}
+    return f"/v1/alerts/stream?{urlencode(query | {'steps': 'true', 'after': reached.id.decode()})}"
 
 
 def _to(query: dict[str, str]) -> str:

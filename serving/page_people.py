@@ -41,7 +41,7 @@ async def person(request: Request) -> Response:
         perhaps(request, f"{theirs}/scores"),
         perhaps(request, f"{theirs}/signals", [("events", str(EVENTS))]),
         perhaps(request, f"/v1/scores/{quoted(user)}", [("limit", str(HISTORY))]),
-        ask(request, "/v1/alerts", [("user", user), ("limit", str(ALERTS))]),
+        ask(request, f"{theirs}/alerts", [("limit", str(ALERTS))]),
     )
     heard = sorted(signals["signals"], key=lambda s: -s["strength"]) if signals else []
     return page(
@@ -56,7 +56,7 @@ async def person(request: Request) -> Response:
         events=_events(heard),
         alerts=alerts["alerts"],
         watch=f"{theirs}/features",
-        stream=f"/v1/alerts/stream?{urlencode({'user': user})}",
+        stream=f"/v1/alerts/stream?{urlencode({'user': user, 'steps': 'true'})}",
         **choices(request),
     )
 

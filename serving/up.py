@@ -103,10 +103,13 @@ def _greeting(ground: Ground) -> list[str]:
     where = (
         f"embedded Valkey, port {ground.server.where.port}" if ground.server else f"Redis at {store.address(settings)}"
     )
+    url = Door(settings, ground.key).url
     return [
-        f"API    {Door(settings, ground.key).url} (its documentation: /docs, with the key as Basic auth user)",
+        f"page   {url} (alerts, people, statistics, health: sign in with the key)",
+        f"API    {url} (its documentation: /docs)",
         f"store  {where}; data and logs in {settings.home}",
-        f"key    {ground.key}" + (" (just made: post events with it, as Basic auth user)" if ground.new_key else ""),
+        f"key    {ground.key}"
+        + (" (just made: post events with it, as Basic auth user; all keys: telltale keys)" if ground.new_key else ""),
         *(f"beware {warning}" for warning in ground.warnings),
     ]
 

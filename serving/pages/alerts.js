@@ -1,39 +1,41 @@
-// The list of alerts, live: new ones stand on top at once, or are counted while somebody reads.
-import { follow } from "./feed.js";
-import { each, refresh } from "./fresh.js";
-import { keyboard } from "./keyboard.js";
-import { ticks } from "./ticks.js";
+// The alerts, live: new ones stand on top at once, or are counted while somebody reads.
 import { dialogs } from "./dialogs.js";
+import { follow } from "./feed.js";
+import { each } from "./fresh.js";
+import { keyboard } from "./keyboard.js";
+import { again, reading, rows } from "./list.js";
 import { say } from "./say.js";
+import { ticks } from "./ticks.js";
 
 const live = document.getElementById("live");
 const news = document.getElementById("news");
 const here = new URLSearchParams(location.search);
+const wanted = here.get("status");
 const unseen = new Set();
 let due = 0;
 
-function reading() {
-  const busy = document.querySelector("dialog[open]") || live.querySelector("input[name=ids]:checked");
-  return scrollY > 120 || here.has("cursor") || busy || live.querySelector(".alerts")?.contains(document.activeElement);
-}
-
-function soon(insert) {
+function soon() {
   clearTimeout(due);
-  due = setTimeout(() => refresh(insert).then(ticks.show), 120); // what comes together is fetched once
+  due = setTimeout(again, 120); // what comes together is fetched once
 }
 
-function come(id) {
-  if (document.getElementById(id)) return;
+function come({ id, status }) {
+  if (document.getElementById(id) || (wanted && status !== wanted)) return;
   unseen.add(id);
   const count = `${unseen.size} new ${unseen.size === 1 ? "alert" : "alerts"}`;
+  say(count);
   if (reading()) {
     news.textContent = `Show ${count}`;
     news.hidden = false;
   } else {
     unseen.clear();
-    soon(true);
+    soon();
   }
-  say(count);
+}
+
+function moved(step) {
+  if (document.getElementById(step.id)) soon();
+  else if (wanted) come(step);
 }
 
 async function showNews() {
@@ -45,19 +47,20 @@ async function showNews() {
     location.search = here;
     return;
   }
-  await refresh();
-  ticks.show();
+  await again(true);
   scrollTo({ top: 0 });
-  live.querySelector(".alert")?.focus();
+  rows()[0]?.focus();
 }
 
 news.addEventListener("click", showNews);
-document.querySelectorAll("#filters select").forEach((one) => one.addEventListener("change", () => one.form.requestSubmit()));
+for (const one of document.querySelectorAll("#filters select")) {
+  one.addEventListener("change", () => one.form.requestSubmit());
+}
 document.getElementById("filters").addEventListener("formdata", ({ formData }) => {
   for (const [name, value] of [...formData]) if (!value.trim()) formData.delete(name); // short addresses
 });
-dialogs(live, () => refresh(!reading()).then(ticks.show));
 ticks.start(live);
-keyboard({ live, showNews });
-if (live.dataset.stream) follow(live.dataset.stream, { alert: come, status: () => soon(!reading()) });
-each(60, () => refresh(!reading()).then(ticks.show)); // should a change ever be missed
+dialogs(live, again);
+keyboard(showNews);
+if (live.dataset.stream) follow(live.dataset.stream, { alert: come, status: moved });
+each(60, again); // should a change ever be missed

@@ -51,8 +51,14 @@ export async function post(address, data, done) {
     return;
   }
   dialog.close();
+  for (const id of data.getAll("ids")) untick(id);
   await done();
   say(page.querySelector(".said")?.textContent ?? "Done");
+}
+
+function untick(id) {
+  const box = document.getElementById(id)?.querySelector("input[name=ids]");
+  if (box) box.checked = false;
 }
 
 function problem(text) {

@@ -22,7 +22,7 @@ export function follow(address, heard) {
     for (const [name, hear] of Object.entries(heard)) {
       source.addEventListener(name, (event) => {
         if (event.lastEventId) url.searchParams.set("after", event.lastEventId);
-        hear(JSON.parse(event.data).id);
+        hear(JSON.parse(event.data));
       });
     }
   }

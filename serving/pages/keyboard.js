@@ -1,16 +1,12 @@
 // One key for what is done often. They can be turned off, since dictation software types letters.
 import { ask, post } from "./dialogs.js";
-import { refresh } from "./fresh.js";
+import { again, current, rows } from "./list.js";
 import { say } from "./say.js";
 import { ticks } from "./ticks.js";
 
 const SETTING = "telltale.keys";
-let live;
 let help;
 let showNews;
-
-const rows = () => [...live.querySelectorAll(".alert")];
-const current = () => document.activeElement?.closest?.(".alert");
 
 function step(by) {
   const all = rows();
@@ -32,15 +28,9 @@ function address(path) {
 }
 
 async function acknowledge() {
-  const row = current();
-  const after = row?.nextElementSibling?.id ?? row?.previousElementSibling?.id;
   const fields = meant().map((id) => ["ids", id]);
   const data = new URLSearchParams([...fields, ["do", "ACKNOWLEDGED"], ["back", location.pathname + location.search]]);
-  await post("/alerts/act", data, async () => {
-    await refresh(!row);
-    ticks.none();
-    (row && document.getElementById(row.id)) ?? document.getElementById(after)?.focus();
-  });
+  await post("/alerts/act", data, again);
 }
 
 function some(work) {
@@ -76,8 +66,8 @@ function pressed(event) {
   KEYS[event.key]();
 }
 
-export function keyboard(parts) {
-  ({ live, showNews } = parts);
+export function keyboard(show) {
+  showNews = show;
   help = document.getElementById("help");
   const button = document.getElementById("help-button");
   button.hidden = false;

@@ -1,5 +1,6 @@
 // Makes a part of the document what the server has it to be now, and leaves alone what has not changed: focus,
-// selection, opened details and ticked boxes stay. Elements with `data-key` are told apart by it.
+// selection, opened details and ticked boxes stay. Elements with `data-key` are told apart by it; without `insert`
+// none is added.
 
 export function morph(from, to, insert = true) {
   if (from.tagName === "TIME" && from.dateTime === to.dateTime) return; // its text is the reader's (times.js)
@@ -37,7 +38,7 @@ function children(from, to, insert) {
   }
   while (at) {
     const next = at.nextSibling;
-    if (insert || !at.dataset?.key) at.remove();
+    at.remove();
     at = next;
   }
 }

@@ -19,11 +19,11 @@ AT = 1_750_000_000_123
 VALUES = {feature.name: 0.5 + i for i, feature in enumerate(VOCABULARY.features)}
 
 
-def written(log: Log, user: str, organisation: str = "main") -> None:
-    """As the engine writes it."""
-    fields = {field(VOCABULARY.view, name): double(value) for name, value in VALUES.items()}
+def written(log: Log, user: str, organisation: str = "main", at: int = AT, **values: float) -> None:
+    """As the engine writes it; `values`: where they are others."""
+    fields = {field(VOCABULARY.view, name): double(value) for name, value in (VALUES | values).items()}
     key = entity_key(VOCABULARY.join_key, f"{organisation}/{user}".encode())
-    log.client.hset(key, mapping={**fields, timestamp_field(VOCABULARY.view): timestamp(AT)})
+    log.client.hset(key, mapping={**fields, timestamp_field(VOCABULARY.view): timestamp(at)})
 
 
 @pytest.mark.parametrize("user", ["known", "a b/c%25", "ümläut", "anon:x"])
