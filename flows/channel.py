@@ -87,7 +87,7 @@ class NewDelivery(msgspec.Struct, frozen=True, kw_only=True):
     alert's id, or of a digest something of its own with `alert` empty.
     `body` None: made by `Plan.body` when it is due, then kept. `due_at` 0: at once. `into`: the id of the digest that
     it is folded into; it is not sent itself. `done`: delivered by being written (in_app). `tries`: how often it is
-    tried, 0 as the channel has it.
+    tried, 0 as the channel has it. `dead`: why it goes to the dead list at once.
     """
 
     organisation: str
@@ -99,6 +99,7 @@ class NewDelivery(msgspec.Struct, frozen=True, kw_only=True):
     due_at: int = 0
     into: str = ""
     done: bool = False
+    dead: str = ""
     tries: int = 0
 
     @property

@@ -24,6 +24,7 @@ log = logging.getLogger("telltale.delivery")
 
 POLL_MS = 1_000  # at the latest SQL is looked at, told or not
 JITTER = 0.1  # of a wait, either way: so that not all come again at once
+BREATH_S = 0.005  # between two turns: others write too, and what ends meanwhile shares a commit
 PAUSE_S = 0.3  # between two tries while SQL is down or locked
 SQL_DOWN = (sa.exc.OperationalError, sa.exc.InterfaceError)
 Clock = Callable[[], int]
@@ -71,6 +72,7 @@ class Delivery:
         Raises SupersededError, OperationalError; then nothing changed, and what ended is kept for the next.
         """
         now, ended = self.clock(), list(self._ended)
+        self.lanes.forget(now)
         draft = Draft(self.lanes, now)
         if not (ended or draft.ready() or self.outbox.sender.due(now) or await self._ask(self.outbox.news)):
             self._more = False
@@ -117,10 +119,14 @@ class Delivery:
             for task in late:
                 task.cancel()
         draft = Draft(self.lanes, self.clock())
-        await self._ask(lambda: self.outbox.close(draft, self._ended, self.log_clock()))
+        try:
+            await self._ask(lambda: self.outbox.close(draft, self._ended, self.log_clock()))
+        except SQL_DOWN as error:
+            log.warning("what ended is sent again: %s", str(error).partition("\n")[0])
         self._thread.shutdown(wait=True)
 
     async def _rest(self) -> None:
+        await asyncio.sleep(BREATH_S)
         seconds = (self.wakes() - self.clock()) / 1000
         if seconds > 0:
             try:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -89,8 +89,8 @@ def _unknown(connection: sa.Connection, planned: Sequence[NewDelivery]) -> list[
 
 def _state(one: NewDelivery, draft: Draft) -> str:
     """Notes in the draft what it makes of its lane."""
-    if one.done:
-        return "DONE"
+    if one.done or one.dead:
+        return "DEAD" if one.dead else "DONE"
     if one.into:
         return "FOLDED"
     key, backlog = (one.channel, one.target), draft.due((one.channel, one.target))
@@ -118,7 +118,8 @@ def _row(one: NewDelivery, state: str, now: int, life: int) -> dict[str, Any]:
         "expires_at": due + life,
         "body_id": None if one.body is None or one.done or one.into else _digest(one.body),
         "created_at": now,
-        "done_at": now if one.done else None,
+        "last_error": one.dead or None,
+        "done_at": now if one.done or one.dead else None,
     }
 
 
@@ -182,12 +183,13 @@ def ended(connection: sa.Connection, changes: Sequence[dict[str, Any]]) -> None:
     connection.execute(deliveries.update().where(deliveries.c.id == sa.bindparam("delivery")), changes)
 
 
-def lose(connection: sa.Connection, lost: Sequence[Due], now: int, tally: Tally) -> None:
-    """Taken, but their target is no more: dead."""
-    dead = {"state": "DEAD", "done_at": now, "last_error": LOST}
+def lose(connection: sa.Connection, lost: Sequence[Due], why: Mapping[str, str], draft: Draft, tally: Tally) -> None:
+    """Taken, but they cannot be sent: dead. `why`: by id."""
+    dead = [{"delivery": one.id, "state": "DEAD", "done_at": draft.now, "last_error": why[one.id]} for one in lost]
     if lost:
-        connection.execute(deliveries.update().where(deliveries.c.id.in_([one.id for one in lost])).values(dead))
+        ended(connection, dead)
     for one in lost:
+        draft.give_back((one.channel, one.target))
         tally[one.organisation, one.channel, "ACTIVE"] -= 1
         tally[one.organisation, one.channel, "DEAD"] += 1
 

@@ -14,6 +14,7 @@ FAILURES = 5  # in a row, until a lane is left alone for a while
 FIRST_REST_MS, LONGEST_REST_MS = 30_000, 600_000  # how long; doubled by each attempt after it that fails too
 LONGEST_HOLD_MS = 3_600_000  # that the other side may ask for
 MOST = 400  # attempts under way, of all lanes
+MANY = 1_000  # lanes, of which the idle ones are then forgotten
 
 Key = tuple[str, str]  # channel, target
 
@@ -63,7 +64,7 @@ class Lanes:
     def __init__(self, at_once: Mapping[str, int]) -> None:
         self._at_once = at_once  # by channel
         self._lanes: dict[Key, Lane] = {}
-        self.active = 0
+        self._many, self.active = MANY, 0
 
     def of(self, key: Key) -> Lane:
         if key not in self._lanes:
@@ -94,11 +95,14 @@ class Lanes:
 
     def overdue(self, now: int) -> int:
         """For how many ms the longest due has been due."""
-        return max((now - lane.due for lane in list(self._lanes.values()) if lane.due is not None), default=0)
+        return max([0, *(now - lane.due for lane in list(self._lanes.values()) if lane.due is not None)])
 
     def forget(self, now: int) -> None:
-        """Drops the lanes of which there is nothing to be remembered."""
+        """Drops the lanes of which there is nothing to be remembered, once there are many."""
+        if len(self._lanes) < self._many:
+            return
         self._lanes = {key: lane for key, lane in self._lanes.items() if not lane.idle(now)}
+        self._many = max(MANY, 2 * len(self._lanes))
 
 
 class Draft:
@@ -129,6 +133,10 @@ class Draft:
 
     def take(self, key: Key) -> None:
         self._taken[key] += 1
+
+    def give_back(self, key: Key) -> None:
+        """It was taken, but cannot be sent."""
+        self._taken[key] -= 1
 
     def nudge(self, key: Key) -> None:
         """Somebody mended something: it is looked at as if it had never failed."""

@@ -6,6 +6,7 @@ them. So an alert is planned exactly once, and what is planned is there until it
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from typing import Any
 
@@ -14,13 +15,17 @@ import sqlalchemy as sa
 
 from flows import alert_status, database
 from flows import delivery_rows as rows
-from flows.alert_store import alerts, stored
-from flows.channel import Channels, Gone, Parcel, Plan, Result, Sent
+from flows.alert import Alert
+from flows.alert_store import Stored, alerts, stored
+from flows.channel import Channels, Gone, NewDelivery, Parcel, Plan, Result, Sent
 from flows.delivery_sender import Sender
 from flows.delivery_tables import FAILED, IS_WAITING, Tally, attempts, count, deliveries, nudges
 from flows.lanes import Draft, Key
 
-ROUTE = 256  # alerts planned a turn, at most
+log = logging.getLogger("telltale.delivery")
+
+ROUTE, ROWS = 256, 2_000  # alerts planned a turn, at most; deliveries that they shall make, about: others write too
+PLAN = "plan"  # stands for a channel where an alert could not be planned
 MOST_SAID = 2_000  # characters of an answer that are kept
 
 
@@ -62,6 +67,7 @@ class Outbox:
 
     def __init__(self, engine: sa.Engine, plan: Plan, channels: Channels, sender: Sender) -> None:
         self.engine, self.plan, self.channels, self.sender = engine, plan, channels, sender
+        self._route_most = ROUTE // 16
 
     def begin(self, now: int) -> dict[Key, int]:
         """Takes over: what was under way waits again. Returns when each lane has something due."""
@@ -90,10 +96,10 @@ class Outbox:
             self._hear(connection, draft)
             fresh, shown, routed = self._route(connection, draft, routed, tally)
             moved = self._told(connection, [*delivered, *shown], log_ms)
-            taken = self._address(connection, [*fresh, *self._take(connection, draft, tally)], draft.now, tally)
+            taken = self._address(connection, [*fresh, *self._take(connection, draft, tally)], draft, tally)
             self.sender.move(connection, routed)
             count(connection, tally)
-        more, self.sender.routed = routed >= self.sender.routed + ROUTE, routed
+        more, self.sender.routed = routed > self.sender.routed, routed
         draft.commit()
         return Turn(taken, more, moved)
 
@@ -151,14 +157,30 @@ class Outbox:
         self, connection: sa.Connection, draft: Draft, routed: int, tally: Tally
     ) -> tuple[list[rows.Due], list[Told], int]:
         """Plans what was stored since: what of it is taken at once, what is delivered by it, and the number reached."""
-        query = sa.select(alerts).where(alerts.c.seq > routed).order_by(alerts.c.seq).limit(ROUTE)
+        query = sa.select(alerts).where(alerts.c.seq > routed).order_by(alerts.c.seq).limit(self._route_most)
         found = [stored(row) for row in connection.execute(query).mappings()]
         if not found:
             return [], [], routed
         told = [one for one in found if not one.alert.withheld]
-        planned = self.plan.deliveries(connection, told, draft.now) if told else []
+        planned = self._planned(connection, told, draft.now)
+        self._route_most = max(1, min(ROUTE, self._route_most * 2, self._route_most * ROWS // max(len(planned), 1)))
         new = rows.add(connection, planned, draft, self._life, tally)
         return new, [(one.channel, one.alert) for one in planned if one.done and one.alert], found[-1].seq
+
+    def _planned(self, connection: sa.Connection, told: Sequence[Stored], now: int) -> list[NewDelivery]:
+        """One that cannot be planned is in the dead list, and holds up no other."""
+        if not told:
+            return []
+        try:
+            with connection.begin_nested():
+                return self.plan.deliveries(connection, told, now)
+        except sa.exc.OperationalError:
+            raise
+        except Exception as error:
+            if len(told) > 1:
+                return [new for one in told for new in self._planned(connection, [one], now)]
+            log.exception("alert %s cannot be planned", told[0].alert.id)
+            return [_unplanned(told[0].alert, error)]
 
     def _life(self, channel: str) -> int:
         """For how many ms a delivery is tried, its waits drawn out by chance and by what others ask for."""
@@ -172,20 +194,26 @@ class Outbox:
                 found += rows.take(connection, key, room, draft, tally)
         return found
 
-    def _address(self, connection: sa.Connection, due: Sequence[rows.Due], now: int, tally: Tally) -> list[Taken]:
+    def _address(self, connection: sa.Connection, due: Sequence[rows.Due], draft: Draft, tally: Tally) -> list[Taken]:
         """With what is known of each target; those whose target is no more are dead."""
         known = {
             name: self.channels[name].targets(connection, sorted({one.target for one in due if one.channel == name}))
             for name in {one.channel for one in due} & self.channels.keys()
         }
-        lost = [one for one in due if one.target not in known.get(one.channel, {})]
-        rows.lose(connection, lost, now, tally)
-        gone = {one.id for one in lost}
-        return [
-            Taken(self._parcel(connection, one), known[one.channel][one.target], one.tries)
-            for one in due
-            if one.id not in gone
-        ]
+        lost = {one.id: rows.LOST for one in due if one.target not in known.get(one.channel, {})}
+        taken = []
+        for one in due:
+            if one.id in lost:
+                continue
+            try:
+                taken.append(Taken(self._parcel(connection, one), known[one.channel][one.target], one.tries))
+            except sa.exc.OperationalError:
+                raise
+            except Exception as error:  # of a digest that cannot be made
+                log.exception("delivery %s has no body", one.id)
+                lost[one.id] = f"it could not be made: {type(error).__name__}: {error}"
+        rows.lose(connection, [one for one in due if one.id in lost], lost, draft, tally)
+        return taken
 
     def _parcel(self, connection: sa.Connection, due: rows.Due) -> Parcel:
         whole = due.parcel(rows.folded(connection, due.id) if due.alert is None else (due.alert,))
@@ -194,6 +222,13 @@ class Outbox:
         body = self.plan.body(connection, whole)
         rows.freeze(connection, due.id, body)
         return msgspec.structs.replace(whole, body=body)
+
+
+def _unplanned(alert: Alert, error: Exception) -> NewDelivery:
+    why = f"it could not be planned: {type(error).__name__}: {error}"
+    return NewDelivery(
+        organisation=alert.organisation, channel=PLAN, target="", of=alert.id, alert=alert.id, body=None, dead=why
+    )
 
 
 def _state(one: Ended) -> str:
