@@ -9,9 +9,7 @@ from typing import Generic, Protocol, TypeVar
 import msgspec
 import sqlalchemy as sa
 
-from flows.database import metadata, number
-
-TRIES = 5  # others may change the same row at the same moment
+from flows import database
 
 
 class Document(Protocol):
@@ -27,14 +25,13 @@ T = TypeVar("T", bound=Document)
 
 
 def table(name: str) -> sa.Table:
-    """One kind's; `version` tells whether somebody else changed the row meanwhile."""
+    """One kind's."""
     return sa.Table(
         name,
-        metadata,
-        number(),
+        database.metadata,
+        database.number(),
         sa.Column("id", sa.String(64), nullable=False, unique=True),
         sa.Column("organisation", sa.Text, nullable=False),
-        sa.Column("version", sa.Integer, nullable=False),
         sa.Column("document", sa.Text, nullable=False),
         sa.Index(f"{name}_by_organisation", "organisation", "seq"),
     )
@@ -53,7 +50,7 @@ class Kept(Generic[T]):
         self._decode = msgspec.json.Decoder(kind).decode
 
     def add(self, connection: sa.Connection, new: T) -> None:
-        row = {"id": new.id, "organisation": new.organisation, "version": 0, "document": _text(new)}
+        row = {"id": new.id, "organisation": new.organisation, "document": _text(new)}
         connection.execute(self.rows.insert(), row)
 
     def all(self, connection: sa.Connection, organisation: str) -> list[T]:
@@ -87,24 +84,15 @@ class Kept(Generic[T]):
         query = sa.select(sa.func.count()).where(self.rows.c.organisation == organisation)
         return connection.execute(query).scalar() or 0
 
-    def change(self, engine: sa.Engine, organisation: str, id_: str, how: Callable[[T], T]) -> T | None:
-        """As `how` makes it out of what stands, whoever else changes it meanwhile; None where there is none.
-
-        Raises OperationalError when others were quicker TRIES times.
-        """
-        columns = self.rows.c.version, self.rows.c.document
-        for _ in range(TRIES):
-            with engine.connect() as connection:
-                row = connection.execute(sa.select(*columns).where(*self._mine(organisation, id_))).first()
-            if row is None:
-                return None
-            changed = how(self._decode(row.document))
-            same = (*self._mine(organisation, id_), self.rows.c.version == row.version)
-            values = {"version": row.version + 1, "document": _text(changed)}
-            with engine.begin() as connection:
-                if connection.execute(self.rows.update().where(*same).values(values)).rowcount:
-                    return changed
-        raise sa.exc.OperationalError("change", None, Exception(f"{TRIES} others changed {id_} meanwhile"))
+    def change(self, connection: sa.Connection, organisation: str, id_: str, how: Callable[[T], T]) -> T | None:
+        """As `how` makes it out of what stands; None where there is none. Others wait until the transaction ends."""
+        database.one_by_one(connection)
+        found = self.find(connection, organisation, id_)
+        if found is None:
+            return None
+        changed = how(found)
+        connection.execute(self.rows.update().where(*self._mine(organisation, id_)).values(document=_text(changed)))
+        return changed
 
     def remove(self, connection: sa.Connection, organisation: str, id_: str) -> bool:
         """Whether there was one."""

@@ -78,7 +78,7 @@ class Routing:
                     continue
                 seen.add((to.channel, to.target))
                 found |= {one.id: one for one in self._to(alert, rule, to, book, pacer)}
-        return list(found.values())
+        return list(found.values()) or [one for one in usual if one.channel == IN_APP]  # or it would be lost
 
     def _to(self, alert: Alert, rule: Rule, to: To, book: Book, pacer: Pacer) -> list[NewDelivery]:
         if to.channel == "crm":

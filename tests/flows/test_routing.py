@@ -147,7 +147,8 @@ def test_who_unsubscribed_is_told_nothing_more_not_even_what_waits(office: Offic
 
     def leave() -> None:
         off = lambda one: msgspec.structs.replace(one, unsubscribed=("email",))  # noqa: E731
-        recipients.change(office.store.engine, "acme", "rc_ann", off)
+        with office.store.writing() as connection:
+            recipients.change(connection, "acme", "rc_ann", off)
 
     office.run(office.arrive, leave, office.arrive, 2 * HOUR_MS)
     assert office.notes["email"].sent == []
@@ -156,6 +157,13 @@ def test_who_unsubscribed_is_told_nothing_more_not_even_what_waits(office: Offic
         ("email", "DEAD"): 1,
         ("email", "FOLDED"): 1,
     }
+
+
+def test_an_alert_that_nobody_could_be_told_of_is_in_the_app(office: Office) -> None:
+    """Whatever the rule says: it would be lost."""
+    office.keep(whom(unsubscribed=("email",)), rule(("email", "rc_ann"), in_app=False))
+    office.run(office.arrive)
+    assert office.rows("channel", "state") == [("in_app", "DONE")]
 
 
 people = st.builds(
