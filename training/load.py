@@ -70,6 +70,8 @@ class Load:
         self._sent: list[tuple[int, bytes]] = []
         self._until = {p: self._note(p) for p in range(store.partitions)}
         self._connection: Connection = dial(settings)
+        # Our code may be another than the engine's: what we hand it says under which it was made.
+        client.hset(keys.LAYOUTS, str(self._layouts.fingerprint), msgspec.json.encode(self._layouts.plan.slots))
 
     def run(self) -> Loaded:
         """Those who were identified come first: what they lacked is their user's, who waits for it."""
