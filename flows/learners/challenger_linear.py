@@ -15,6 +15,7 @@ import msgspec
 import numpy as np
 from river.linear_model import LogisticRegression
 from river.optim import SGD
+from river.optim.losses import Log
 from river.preprocessing import StandardScaler
 from river.utils import VectorDict
 
@@ -90,7 +91,7 @@ class Linear:
             return
         self.contest.tell(example, self.predict(example))
         self._scaler.learn_one(x)
-        self._model.learn_one(self._scaler.transform_one(x), bool(example.label), w=_weight(example.label))
+        self._model.learn_one(self._scaler.transform_one(x), bool(example.label))
         self._keep(example)
 
     def _correct(self, example: Example, x: dict[str, float]) -> None:
@@ -99,8 +100,8 @@ class Linear:
         if example.was is None or example.was == example.label:
             return
         scaled = self._scaler.transform_one(x)
-        self._model.learn_one(scaled, bool(example.was), w=-_weight(example.was))
-        self._model.learn_one(scaled, bool(example.label), w=_weight(example.label))
+        self._model.learn_one(scaled, bool(example.was), w=-1.0)
+        self._model.learn_one(scaled, bool(example.label))
 
     def _keep(self, example: Example) -> None:
         if example.names != self._names:
@@ -159,9 +160,5 @@ def _features(example: Example) -> dict[str, float]:
     return {n: x for n, x in zip(example.names, example.features, strict=True) if isfinite(x)}
 
 
-def _weight(label: int) -> float:
-    return POSITIVE if label else 1.0
-
-
 def _river() -> Any:
-    return LogisticRegression(SGD(RATE), intercept_lr=LEVEL_RATE)
+    return LogisticRegression(SGD(RATE), loss=Log(weight_pos=POSITIVE), intercept_lr=LEVEL_RATE)
