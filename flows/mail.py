@@ -25,6 +25,7 @@ MOST_TOLD = 100  # alerts that a digest tells in full; the rest it counts
 COLOURS = {"CRITICAL": "#b3261e", "HIGH": "#b25e00", "MEDIUM": "#2f6fb2", "LOW": "#5f6b76"}
 _LOCAL = re.compile(r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+(\.[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+)*")  # RFC 5322's dot-atom
 _DOMAIN = re.compile(r"[A-Za-z0-9]([A-Za-z0-9-]*[A-Za-z0-9])?(\.[A-Za-z0-9]([A-Za-z0-9-]*[A-Za-z0-9])?)*")
+TEST, TEST_TEXT = "A test from Telltale", "This is a test. No alert stands behind it."
 HOME = "/"  # the page of all alerts
 
 
@@ -47,9 +48,13 @@ class Writer(msgspec.Struct, frozen=True):
     def mail(self, delivery: str, to: Recipient, alerts: Sequence[Alert], made_at: int) -> bytes:
         """RFC 5322, 7 bit, with CRLF. `made_at`: ms since 1970. One-click unsubscription is that of RFC 8058."""
         told = self.told(delivery, to, alerts)
-        return self.letter(delivery, to, subject(told), self._given(delivery, to, told), made_at)
+        return self._letter(delivery, to, subject(told), self._given(delivery, to, told), made_at)
 
-    def letter(self, delivery: str, to: Recipient, headline: str, given: dict[str, Any], made_at: int) -> bytes:
+    def test(self, delivery: str, to: Recipient, alerts: Sequence[Alert], made_at: int) -> bytes:
+        """That mail arrives."""
+        return self._letter(delivery, to, TEST, self._given(delivery, to, []) | {"note": TEST_TEXT}, made_at)
+
+    def _letter(self, delivery: str, to: Recipient, headline: str, given: dict[str, Any], made_at: int) -> bytes:
         message = EmailMessage(policy=_BODY)
         message["From"] = _address(self.sender)
         message["To"] = Address(one_line(to.name), addr_spec=to.email or "")
@@ -75,6 +80,7 @@ class Writer(msgspec.Struct, frozen=True):
             "unsubscribe": self.links.unsubscribe(delivery),
             "pixel": self.links.pixel(delivery) if self.tracking else "",
             "colours": COLOURS,
+            "note": "",
         }
 
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import msgspec
 
 from flows.alert import Alert
-from flows.mail import HOME, Writer
+from flows.mail import HOME, TEST, TEST_TEXT, Writer
 from flows.recipients import Recipient
 from flows.words import Told, subject
 
@@ -33,6 +33,11 @@ def sms(writer: Writer, delivery: str, to: Recipient, alerts: Sequence[Alert], m
     room = SMS_LENGTH - len(link) - 1
     short = said if len(said) <= room else f"{said[: room - 1]}…"
     return msgspec.json.encode(Message("", f"{short}\n{link}"))
+
+
+def test(delivery: str, to: Recipient, alerts: Sequence[Alert], made_at: int) -> bytes:
+    """That messages arrive."""
+    return msgspec.json.encode(Message(TEST, f"{TEST_TEXT} ({to.name})"))
 
 
 def chat(writer: Writer, delivery: str, to: Recipient, alerts: Sequence[Alert], made_at: int) -> bytes:

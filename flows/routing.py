@@ -16,7 +16,7 @@ from flows.channel import NewDelivery, Parcel, Plan, delivery_id
 from flows.crm import CRM, CrmTarget, crm_targets
 from flows.everywhere import IN_APP
 from flows.mail import Writer
-from flows.messages import chat, sms
+from flows.messages import chat, sms, test
 from flows.pacing import Pacer, digest_of
 from flows.recipients import PERSONAL, Recipient, person, recipients
 from flows.routing_rules import EVERY, Rule, To, applying, rules
@@ -44,6 +44,7 @@ class Routing:
             "sms": partial(sms, writer),
             "chat": partial(chat, writer),
         }
+        self._tests: dict[str, Body] = {"email": writer.test, "sms": test, "chat": test}
 
     def deliveries(self, connection: sa.Connection, new: Sequence[Stored], now_ms: int) -> list[NewDelivery]:
         """Each alert by the rules that apply, or as usual; each pair of channel and target once."""
@@ -58,12 +59,13 @@ class Routing:
         return found
 
     def body(self, connection: sa.Connection, parcel: Parcel) -> bytes:
-        """Of a digest: all that was folded into it."""
+        """Of a digest: all that was folded into it; of a test, which tells of no alert, that it is one."""
         if parcel.channel not in PERSONAL:
             return self.usual.body(connection, parcel)
         to = recipients.find(connection, parcel.organisation, person(parcel.target))
         told = _alerts(connection, parcel.alerts)
-        return self._bodies[parcel.channel](parcel.id, to, told, parcel.created_at) if to else b""
+        write = self._bodies if parcel.alerts else self._tests
+        return write[parcel.channel](parcel.id, to, told, parcel.created_at) if to else b""
 
     def _by_rules(
         self, alert: Alert, decided: Sequence[Rule], usual: Sequence[NewDelivery], book: Book, pacer: Pacer

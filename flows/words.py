@@ -67,6 +67,8 @@ def subject(told: Sequence[Told]) -> str:
     """Of one alert what it says; of several how many, by priority."""
     if len(told) == 1:
         return told[0].title
+    if not told:
+        return "No alerts: they were erased"
     counts = Counter(one.priority for one in told)
     return f"{len(told)} alerts: " + ", ".join(f"{counts[name]} {name}" for name in _ORDER if counts[name])
 
