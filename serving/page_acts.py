@@ -15,10 +15,9 @@ from serving.page_ask import ask, tell
 from serving.page_session import local
 from serving.page_words import quoted, words
 
-OUTCOMES = (
-    ("TRUE_POSITIVE", "Yes, it came about"),
-    ("FALSE_POSITIVE", "No, it did not"),
-)
+OUTCOMES = (("TRUE_POSITIVE", "Yes, it came about"), ("FALSE_POSITIVE", "No, it did not"))
+WITHHELD = (("FALSE_NEGATIVE", "Yes, though nobody was told"), ("TRUE_NEGATIVE", "No"))
+TEXTS = ("type", "at", "feedback", "notes")
 
 
 async def dismissing(request: Request) -> Response:
@@ -28,7 +27,32 @@ async def dismissing(request: Request) -> Response:
 
 async def telling(request: Request) -> Response:
     """The form that asks what came of it."""
-    return page(request, "outcome.html", outcomes=OUTCOMES, **await _chosen(request))
+    chosen = await _chosen(request)
+    outcomes = WITHHELD if chosen["alert"] and chosen["alert"]["withheld"] else OUTCOMES
+    return page(request, "outcome.html", outcomes=outcomes, **chosen)
+
+
+async def tell_outcome(request: Request) -> Response:
+    """Records the outcome of all `ids`."""
+    given = await form(request)
+    fields, ids = dict(given), _ids(given)
+    _some(ids)
+    message: dict[str, Any] = {name: fields[name].strip() for name in TEXTS if fields.get(name, "").strip()}
+    message |= {"ids": ids, "outcome": fields.get("outcome", ""), "converted": "converted" in fields}
+    if value := fields.get("value", "").strip():
+        message["value"] = _number(value)
+    if who := actor(request):
+        message["by"] = who
+    told = await tell(request, "POST", "/v1/alerts/outcome", message)
+    return _back(fields, "outcome", told["results"])
+
+
+def _number(text: str) -> float:
+    """As people write it: `350,000`."""
+    try:
+        return float(text.replace(",", "").replace(" ", ""))
+    except ValueError:
+        raise ApiError(422, f"expected a number as what it was worth, got {text[:100]!r}", "value") from None
 
 
 async def act(request: Request) -> Response:
@@ -56,11 +80,9 @@ async def _chosen(request: Request) -> dict[str, Any]:
     """For a form about the alerts that are ticked. Raises ApiError 400 where none is, 404."""
     ids = request.query_params.getlist("ids")
     _some(ids)
-    subject = ""
-    if len(ids) == 1:
-        alert = await ask(request, f"/v1/alerts/{quoted(ids[0])}")
-        subject = f"{words(alert['type'])}: {alert['user']}"
-    return {"ids": ids, "subject": subject, "back": local(request.query_params.get("back", "/"))}
+    alert = await ask(request, f"/v1/alerts/{quoted(ids[0])}") if len(ids) == 1 else None
+    subject = f"{words(alert['type'])}: {alert['user']}" if alert else ""
+    return {"ids": ids, "alert": alert, "subject": subject, "back": local(request.query_params.get("back", "/"))}
 
 
 def _ids(given: Form) -> list[str]:
@@ -76,4 +98,5 @@ routes = [
     Route("/alerts/dismiss", shown(dismissing)),
     Route("/alerts/outcome", shown(telling)),
     Route("/alerts/act", shown(act), methods=["POST"]),
+    Route("/alerts/outcome", shown(tell_outcome), methods=["POST"]),
 ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any, get_args
 from urllib.parse import urlencode
 
@@ -18,6 +19,12 @@ from serving.page_ask import ask, perhaps
 from serving.page_words import quoted
 
 A_PAGE = 50
+JUDGEMENTS = {
+    "TRUE_POSITIVE": "It came about",
+    "FALSE_POSITIVE": "It did not come about",
+    "FALSE_NEGATIVE": "It came about, though nobody was told",
+    "TRUE_NEGATIVE": "It did not come about, as expected",
+}
 FILTERS = ("status", "type", "priority", "user", "min_score")
 
 
@@ -51,13 +58,19 @@ async def listed(request: Request) -> Response:
 async def one(request: Request) -> Response:
     path = f"/v1/alerts/{quoted(request.path_params['id'])}"
     alert = await ask(request, path)
-    steps = await perhaps(request, f"{path}/history") or {}
+    steps, outcome, sent = await asyncio.gather(
+        ask(request, f"{path}/history"),
+        perhaps(request, f"{path}/outcome"),
+        ask(request, "/v1/deliveries", [("alert", alert["id"])]),
+    )
     return page(
         request,
         "alert.html",
         alert=alert,
-        steps=steps.get("steps", []),
-        outcome=await perhaps(request, f"{path}/outcome"),
+        steps=steps["steps"],
+        outcome=outcome,
+        judgements=JUDGEMENTS,
+        deliveries=sent["deliveries"],
         **choices(request),
     )
 

@@ -14,9 +14,10 @@ from starlette.routing import Route
 from flows.progress import OUTCOMES
 from serving.errors import ApiError
 from serving.metrics_read import Meters, read_meters, values
-from serving.page import page, shown
-from serving.page_ask import ask, perhaps, text
+from serving.page import form, go, page, shown
+from serving.page_ask import ask, perhaps, tell, text
 
+DEAD = 20  # dead deliveries shown
 LEAST_S, MOST_S = 0.5, 30.0  # between two readings that give a rate
 
 
@@ -35,8 +36,12 @@ class Rates(msgspec.Struct, frozen=True):
 
 
 async def system(request: Request) -> Response:
-    problems, models, learning, (metrics, rates) = await asyncio.gather(
-        _problems(request), ask(request, "/v1/models"), perhaps(request, "/v1/learning"), _measured(request)
+    problems, models, learning, dead, (metrics, rates) = await asyncio.gather(
+        _problems(request),
+        ask(request, "/v1/models"),
+        perhaps(request, "/v1/learning"),
+        ask(request, "/v1/deliveries", [("state", "DEAD"), ("limit", str(DEAD))]),
+        _measured(request),
     )
     return page(
         request,
@@ -44,6 +49,8 @@ async def system(request: Request) -> Response:
         problems=problems,
         models=models["models"],
         learning=learning,
+        dead=dead["deliveries"],
+        queue={},
         rates=rates,
         counts={name: int(sum(values(metrics, f"telltale_events_{name}_total"))) for name in ("accepted", *OUTCOMES)},
         lag=int(sum(values(metrics, "telltale_events_lag"))),
@@ -52,6 +59,13 @@ async def system(request: Request) -> Response:
         engine=_engine(metrics),
         uptime=max(values(metrics, "telltale_api_uptime_seconds"), default=0.0),
     )
+
+
+async def retry(request: Request) -> Response:
+    """Sends dead deliveries again."""
+    ids = [value for name, value in await form(request) if name == "ids"]
+    await tell(request, "POST", "/v1/deliveries/retry", {"ids": ids})
+    return go("/system")
 
 
 async def _problems(request: Request) -> list[str]:
@@ -105,4 +119,4 @@ def _engine(metrics: str) -> dict[str, Any]:
     }
 
 
-routes = [Route("/system", shown(system))]
+routes = [Route("/system", shown(system)), Route("/system/retry", shown(retry), methods=["POST"])]

@@ -61,6 +61,10 @@ def exact(value: float | None) -> str:
     return "< 0.001" if value is not None and 0 < abs(value) < 0.001 else number(value)
 
 
+def amount(value: float) -> str:
+    return f"{value:,.2f}".removesuffix(".00")
+
+
 def plural(count: int, one: str, many: str = "") -> str:
     return f"{count:,} {one if count == 1 else many or one + 's'}"
 
@@ -96,6 +100,7 @@ FILTERS = {
     "quoted": quoted,
     "plural": plural,
     "number": number,
+    "amount": amount,
     "exact": exact,
     "seconds": seconds,
 }

@@ -206,6 +206,42 @@ def test_many_are_dismissed_at_once_with_a_reason(browser: Browser, desk: Desk) 
     assert "moved away" in text(browser.get(f"/alerts/{made[0].id}"))
 
 
+def test_an_outcome_is_recorded_of_many(browser: Browser, desk: Desk) -> None:
+    """With its worth as people write it; it stands with the alert, and a correction beside what it corrects."""
+    made = desk.add(1, 2)
+    asks = text(browser.get(f"/alerts/outcome?ids={made[0].id}&ids={made[1].id}"))
+    assert "What came of 2 alerts?" in asks
+    told = [("ids", one.id) for one in made] + [("outcome", "TRUE_POSITIVE"), ("back", "/")]
+    answer = browser.post("/alerts/outcome", *told, ("converted", "true"), ("value", "350,000"), ("notes", "sold"))
+    assert "2 alerts answered" in text(browser.get(answer.headers["location"]))
+    assert {desk.status(one) for one in made} == {"CONVERTED"}
+    shown = text(browser.get(f"/alerts/{made[0].id}"))
+    for said in ("It came about", "worth 350,000", "by Grace", "sold"):
+        assert said in shown
+    browser.post("/alerts/outcome", ("ids", made[0].id), ("outcome", "FALSE_POSITIVE"), ("back", "/"))
+    assert "1 earlier record, corrected" in text(browser.get(f"/alerts/{made[0].id}"))
+
+
+@pytest.mark.parametrize(
+    ("fields", "said"),
+    [
+        ({"value": "much"}, "expected a number as what it was worth"),
+        ({"outcome": "MAYBE"}, "MAYBE"),
+        ({"outcome": "FALSE_POSITIVE"}, "who converted did what was predicted"),
+    ],
+)
+def test_an_outcome_that_cannot_be_is_refused_in_words(
+    browser: Browser, desk: Desk, fields: dict[str, str], said: str
+) -> None:
+    """A worth that is no number, a word that is none, a conversion of what did not come about."""
+    (one,) = desk.add(1)
+    given = {"ids": one.id, "outcome": "TRUE_POSITIVE", "converted": "true"} | fields
+    answer = browser.post("/alerts/outcome", *given.items())
+    assert answer.status == 422
+    assert said in answer.body.decode()
+    assert desk.status(one) == "DELIVERED"
+
+
 @pytest.mark.parametrize("path", ["/alerts/dismiss", "/alerts/outcome"])
 def test_nothing_ticked_is_told(browser: Browser, path: str) -> None:
     assert browser.get(path).status == 400
