@@ -1,0 +1,176 @@
+"""Where what the learner learns comes from: alerts, what was recorded of them and of predictions, outcome events."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+import redis
+import sqlalchemy as sa
+
+from feature_repo import keys
+from flows import alert_outcomes, alert_tally, outcome_events
+from flows.alert_table import alerts
+from flows.learners.example import Example
+from flows.learning_items import Happened, Item, Position, Read, Seen, Told, Unreadable, What
+from flows.learning_versions import Versions
+from flows.outcome_store import outcomes
+
+_ALERT = [
+    alerts.c[name]
+    for name in ("seq", "id", "organisation", "user", "model", "model_version", "score", "calibration", "features",
+                 "scored_at", "withheld")
+]  # fmt: skip
+_features = msgspec.json.Decoder(tuple[float, ...]).decode
+
+
+class Alerts:
+    """Each is an example from the moment at which it is stored."""
+
+    name = "alerts"
+
+    def __init__(self, rank: int, engine: sa.Engine, versions: Versions) -> None:
+        self._rank, self._engine, self._versions = rank, engine, versions
+
+    def read(self, after: Position, most: int) -> Read:
+        query = sa.select(*_ALERT).where(alerts.c.seq > int(after.place or 0)).order_by(alerts.c.seq).limit(most)
+        return _numbered(self._rank, after, _rows(self._engine, query), most, lambda r: (r["scored_at"], self.seen(r)))
+
+    def named(self, ids: list[str]) -> list[Seen]:
+        """Those of these names that are there and can be read."""
+        if not ids:
+            return []
+        found = _rows(self._engine, sa.select(*_ALERT).where(alerts.c.id.in_(ids)).order_by(alerts.c.seq))
+        return [seen for row in found if isinstance(seen := self.seen(row), Seen)]
+
+    def seen(self, row: sa.RowMapping) -> What:
+        model, version = row["model"], row["model_version"]
+        names, features = self._versions.names(model, version), _features(row["features"])
+        if names is None or len(names) != len(features):
+            return Unreadable("alert", row["id"], "unknown version")
+        raw = self._versions.raw(model, row["calibration"], row["score"])
+        if raw is None:
+            return Unreadable("alert", row["id"], "unknown calibration")
+        example = Example(
+            id=row["id"],
+            organisation=row["organisation"],
+            user=row["user"],
+            model=model,
+            version=version,
+            at=row["scored_at"],
+            raw=raw,
+            score=row["score"],
+            features=features,
+            names=names,
+            source="alert",
+            calibration=row["calibration"],
+            withheld=bool(row["withheld"]),
+        )
+        return Seen(example, self._versions.until(model, version, row["scored_at"]))
+
+
+class AlertOutcomes:
+    """What was recorded of alerts: 1 where what was predicted came about, whoever did it."""
+
+    name = "alert_outcomes"
+
+    def __init__(self, rank: int, engine: sa.Engine) -> None:
+        self._rank, self._engine = rank, engine
+
+    def read(self, after: Position, most: int) -> Read:
+        told = alert_outcomes.outcomes
+        query = sa.select(told).where(told.c.seq > int(after.place or 0)).order_by(told.c.seq).limit(most)
+        return _numbered(self._rank, after, _rows(self._engine, query), most, lambda r: (r["recorded_at"], _judged(r)))
+
+
+def _judged(row: sa.RowMapping) -> Told:
+    return Told(
+        source="alert",
+        id=row["alert_id"],
+        organisation=row["organisation"],
+        label=int(row["outcome"] in alert_tally.RIGHT),
+        at=row["at"],
+        recorded_at=row["recorded_at"],
+    )
+
+
+class PredictionOutcomes:
+    """What was recorded of predictions."""
+
+    name = "outcomes"
+
+    def __init__(self, rank: int, engine: sa.Engine) -> None:
+        self._rank, self._engine = rank, engine
+
+    def read(self, after: Position, most: int) -> Read:
+        query = sa.select(outcomes).where(outcomes.c.seq > int(after.place or 0)).order_by(outcomes.c.seq).limit(most)
+        return _numbered(self._rank, after, _rows(self._engine, query), most, lambda r: (r["recorded_at"], _told(r)))
+
+
+def _told(row: sa.RowMapping) -> Told:
+    return Told(
+        source="prediction",
+        id=row["prediction_id"],
+        organisation=row["organisation"],
+        label=row["outcome"],
+        at=row["at"],
+        recorded_at=row["recorded_at"],
+        scored_at=row["predicted_at"],
+        model=row["model"],
+    )
+
+
+class OutcomeEvents:
+    """What the engine counted of one partition."""
+
+    def __init__(self, rank: int, client: redis.Redis, partition: int) -> None:
+        self.name = f"events:{partition}"
+        self._rank, self._client, self._partition = rank, client, partition
+
+    def read(self, after: Position, most: int) -> Read:
+        """An entry is never split."""
+        start = after.place if after.place and not self._went_back(after.place) else ""
+        found: Any = self._client.xrange(keys.outcomes(self._partition), f"({start}" if start else "-", count=most)
+        items, time = [], after.time
+        for id_, fields in found:
+            time = max(time, int(id_.partition(b"-")[0]))
+            items.append(Item(time, self._rank, id_.decode(), self._events(id_, fields)))
+        return Read(items, len(found) == most)
+
+    def learned(self, place: str) -> None:
+        """What is learned need not wait any more."""
+        ms, _, number = place.partition("-")
+        self._client.xtrim(keys.outcomes(self._partition), minid=f"{ms}-{int(number) + 1}", approximate=False)
+
+    def _events(self, id_: bytes, fields: dict[bytes, bytes]) -> tuple[What, ...]:
+        try:
+            return tuple(Happened(told.person, told.event, told.ts) for told in outcome_events.decode(fields))
+        except ValueError:
+            return (Unreadable("event", f"{self.name} {id_.decode()}", "unreadable"),)
+
+    def _went_back(self, place: str) -> bool:
+        """Redis was lost, and its stream began anew: what it holds was not read, and nothing is learned twice."""
+        if not self._client.exists(keys.outcomes(self._partition)):
+            return False
+        told: Any = self._client.xinfo_stream(keys.outcomes(self._partition))
+        return _order(told["last-generated-id"].decode()) < _order(place)
+
+
+def _order(id_: str) -> tuple[int, int]:
+    ms, _, number = id_.partition("-")
+    return int(ms), int(number)
+
+
+def _numbered(rank: int, after: Position, rows: list[sa.RowMapping], most: int, told: Any) -> Read:
+    """Of rows by `seq`; `told(row)`: its time, and what it is."""
+    items, time = [], after.time
+    for row in rows:
+        at, what = told(row)
+        time = max(time, at)
+        items.append(Item(time, rank, str(row["seq"]), (what,)))
+    return Read(items, len(rows) == most)
+
+
+def _rows(engine: sa.Engine, query: sa.Select[Any]) -> list[sa.RowMapping]:
+    with engine.connect() as connection:
+        return list(connection.execute(query).mappings())
