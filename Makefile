@@ -42,7 +42,7 @@ format: $(STAMP) ## formats the code and mends what lint can mend
 	@$(BIN)/ruff check -q --fix . ; $(BIN)/ruff format -q .
 
 bench: $(STAMP) ## all benchmarks; one: telltale bench NAME
-	@for name in engine freshness ingest memory backfill training-set lookup push serving swap train; do $(BIN)/telltale bench $$name || exit; done
+	@for name in engine peers freshness ingest memory backfill training-set lookup push serving swap train; do $(BIN)/telltale bench $$name || exit; done
 
 faults: $(STAMP) ## kills every process in a loop and counts what was lost
 	@KILLS=$${KILLS:-12} $(BIN)/python -m pytest -q tests/faults

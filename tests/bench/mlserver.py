@@ -7,7 +7,6 @@ import http.client
 import os
 import shutil
 import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,27 +16,17 @@ import msgspec
 from feature_repo.settings import Settings
 from onnx_models.card import BOOSTER
 from onnx_models.session import Model
+from tests.bench.environments import environment
 from tests.live import Live, free_port
 
 PACKAGES = ("mlserver==1.7.1", "mlserver-xgboost==1.7.1", "xgboost==3.2.*")
 PATIENCE = 60.0  # seconds; it takes some ten to start
 
 
-def environment() -> Path:
-    """The directory of its programs; made by pip in the user's cache, which takes minutes."""
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "telltale-bench" / "mlserver"
-    programs = cache / "bin"
-    if not (programs / "mlserver").exists():
-        print(f"installing {', '.join(PACKAGES)} into {cache}", file=sys.stderr)
-        subprocess.run([sys.executable, "-m", "venv", "--clear", cache], check=True)
-        subprocess.run([programs / "pip", "install", "--quiet", *PACKAGES], check=True, stdout=sys.stderr)
-    return programs
-
-
 @contextlib.contextmanager
 def mlserver(place: Path, model: Model, settings: Settings) -> Iterator[Live]:
     """Serves the model's booster in one process, one thread, without workers; ended at the end."""
-    programs, port = environment(), free_port()
+    programs, port = environment("mlserver", *PACKAGES), free_port()
     shutil.copy(model.directory / BOOSTER, place)
     of_server = {"host": "127.0.0.1", "http_port": port, "grpc_port": free_port(), "metrics_port": free_port()}
     _write(place / "settings.json", of_server | {"parallel_workers": 0, "debug": False})
