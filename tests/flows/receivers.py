@@ -28,6 +28,7 @@ class Receivers:
         self.opened = 0
         self.at_once = self.most_at_once = 0
         self.port = 0
+        self.ending = asyncio.Event()
         self.answers: dict[str, list[bytes]] = {}  # by path: what is answered, one after the other, then OK
 
     @property
@@ -53,11 +54,12 @@ class Receivers:
         if self.answers.get(path):
             writer.write(self.answers[path].pop(0))
         elif path[1:].isdigit():
-            writer.write(f"HTTP/1.1 {path[1:]} As asked\r\nContent-Length: 2\r\n\r\nno".encode())
+            body = "" if path == "/204" else "Content-Length: 2\r\n\r\nno"
+            writer.write(f"HTTP/1.1 {path[1:]} As asked\r\n{body or chr(13) + chr(10)}".encode())
         elif path == "/redirects":
             writer.write(f"HTTP/1.1 302 Found\r\nLocation: {self.url}/200\r\nContent-Length: 0\r\n\r\n".encode())
         elif path in SLOW:
-            await _drip(writer, SLOW[path])
+            await _drip(writer, SLOW[path], self.ending)
         else:
             writer.write(AT_ONCE.get(path, OK))
         await writer.drain()
@@ -75,13 +77,14 @@ AT_ONCE = {
 }
 
 
-async def _drip(writer: asyncio.StreamWriter, message: bytes) -> None:
+async def _drip(writer: asyncio.StreamWriter, message: bytes, ending: asyncio.Event) -> None:
     for byte in message:
         writer.write(bytes([byte]))
         await writer.drain()
         await asyncio.sleep(DRIP_S)
-    if not message:
-        await asyncio.sleep(3600)
+        if ending.is_set():
+            return
+    await ending.wait()
 
 
 async def _request(reader: asyncio.StreamReader) -> Received:
@@ -99,7 +102,6 @@ async def receivers(host: str = "127.0.0.1") -> AsyncIterator[Receivers]:
         yield found
     finally:
         server.close()
-        for task in asyncio.all_tasks() - {asyncio.current_task()}:
-            if getattr(task.get_coro(), "__qualname__", "").startswith("Receivers."):
-                task.cancel()
-        await asyncio.sleep(0)
+        found.ending.set()
+        while found.at_once:  # they have been told
+            await asyncio.sleep(0.001)  # noqa: ASYNC110
