@@ -30,6 +30,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     dedup_ids: int = 8_000_000  # how many at most; some 20 bytes each
     memory_limit: float = 0.7  # share of Redis' maxmemory at which ingest answers 503
     cooldown_days: int = 30  # between two alerts of one type for one person
+    alert_days: Annotated[int, msgspec.Meta(ge=0)] = 30  # after which an alert of which nothing came expires; 0: never
+    alert_cost: Annotated[float, msgspec.Meta(ge=0)] = 0.0  # of an alert, in the unit of values told; 0: not known
+    alert_budget: Annotated[float, msgspec.Meta(ge=0)] = 0.1  # alerts a year and active person that are meant
     withheld: Annotated[float, msgspec.Meta(ge=0, le=0.5)] = 0.02  # share of alerts that nobody is told of
     lake_seconds: int = 30  # how long the lake may wait to fill a file
     lake_features: Annotated[float, msgspec.Meta(ge=0, le=1)] = 0.01  # share of people whose features it keeps

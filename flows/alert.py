@@ -8,6 +8,7 @@ from typing import Literal
 import msgspec
 
 Priority = Literal["CRITICAL", "HIGH", "MEDIUM", "LOW"]
+Judgement = Literal["TRUE_POSITIVE", "FALSE_POSITIVE", "TRUE_NEGATIVE", "FALSE_NEGATIVE"]
 Status = Literal["PENDING", "DELIVERED", "ACKNOWLEDGED", "CONVERTED", "DISMISSED", "EXPIRED"]
 
 MIN_CONFIDENCE = 0.5  # below this nothing fires

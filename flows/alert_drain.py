@@ -20,7 +20,9 @@ from bytewax.dataflow import Dataflow
 from feature_repo import keys, settings, vocabulary
 from flows import alert as alerts
 from flows.alert import Alert
+from flows.alert_expiry import Expiry
 from flows.alert_store import AlertStore, open_alerts
+from flows.database import SQL_DOWN
 from flows.explain import Explainer
 from flows.running import REDIS_DOWN, Sink, Source, connected, patiently, pause, run, say
 from flows.store import StoreError
@@ -28,7 +30,6 @@ from onnx_models.library import Library
 
 BATCH = 256  # alerts a commit, at most
 BLOCK_MS = 100  # how long a read waits: also how soon a SIGTERM is seen
-SQL_DOWN = (sa.exc.OperationalError, sa.exc.InterfaceError)
 UNFIT = (sa.exc.IntegrityError, sa.exc.DataError)  # the row's fault, not the database's
 
 
@@ -134,7 +135,10 @@ def main() -> int:
     if store is not None:
         explain = Explainer(vocabulary.load(given.feature_repo), Library.of(given))
         explain.warm()
+        expiry = Expiry(connected(given), store, given)
+        expiry.start()
         run(dataflow(client, store, explain))
+        expiry.stop()
     return 0
 
 

@@ -8,9 +8,10 @@ from typing import Any, get_args
 import msgspec
 import sqlalchemy as sa
 
-from flows import database
+from flows import alert_tally, database
 from flows.alert import Priority, Status
 from flows.alert_store import Filter, alerts, where
+from flows.alert_tally import Facts
 
 STEPS: dict[Status, tuple[Status, ...]] = {  # from -> to; there are no others
     "PENDING": ("DELIVERED", "EXPIRED"),
@@ -100,47 +101,39 @@ def move(
     Ask before anything else of the transaction is read: other writers wait from here on until it ends.
     """
     database.one_by_one(connection)
-    found = {row.id: row for row in _asked(connection, ids, organisation)}
-    rows = [found[id_] for id_ in dict.fromkeys(ids) if id_ in found]
-    going = [row for row in rows if to in _allowed(row.status, withheld=row.withheld)]
+    mine = alert_tally.facts(connection, ids)
+    found = {id_: one for id_, one in mine.items() if organisation in (None, one.organisation)}
+    going = {id_: found[id_] for id_ in ids if id_ in found and to in allowed(found[id_])}
     if going:
         _take(connection, going, to, who=who[:MOST_WHO], at=at, why=why)
-    new = {row.id for row in going}
-    return [_moved(id_, found.get(id_), to, at, new=id_ in new) for id_ in ids]
+    return [_moved(id_, found.get(id_), to, at, new=id_ in going) for id_ in ids]
 
 
-def _allowed(status: Status, *, withheld: bool) -> tuple[Status, ...]:
-    return tuple(to for to in STEPS[status] if not withheld or to == "EXPIRED")
-
-
-def _asked(connection: sa.Connection, ids: Sequence[str], organisation: str | None) -> Sequence[Any]:
-    columns = (alerts.c.id, alerts.c.organisation, alerts.c.status, alerts.c.status_at, alerts.c.withheld)
-    mine = () if organisation is None else (alerts.c.organisation == organisation,)
-    return connection.execute(sa.select(*columns).where(alerts.c.id.in_(ids), *mine)).all()
+def allowed(one: Facts) -> tuple[Status, ...]:
+    """Where an alert may go from where it stands."""
+    return tuple(to for to in STEPS[one.status] if not one.withheld or to == "EXPIRED")
 
 
 def _take(
-    connection: sa.Connection,
-    rows: Sequence[Any],
-    to: Status,
-    *,
-    who: str,
-    at: int,
-    why: str | None,
+    connection: sa.Connection, going: dict[str, Facts], to: Status, *, who: str, at: int, why: str | None
 ) -> None:
     moved = {"status": to, "status_at": at}
-    connection.execute(sa.update(alerts).where(alerts.c.id.in_([row.id for row in rows])).values(moved))
+    connection.execute(sa.update(alerts).where(alerts.c.id.in_(going)).values(moved))
     step = {"at": at, "to_status": to, "who": who, "why": why}
-    told = [step | {"alert_id": row.id, "organisation": row.organisation, "from_status": row.status} for row in rows]
+    told = [
+        step | {"alert_id": id_, "organisation": one.organisation, "from_status": one.status}
+        for id_, one in going.items()
+    ]
     connection.execute(sa.insert(changes), told)
+    after = [msgspec.structs.replace(one, status=to, status_at=at) for one in going.values()]
+    alert_tally.move(connection, list(going.values()), after)
 
 
-def _moved(id_: str, row: Any, to: Status, at: int, *, new: bool) -> Moved:
-    if row is None:
+def _moved(id_: str, one: Facts | None, to: Status, at: int, *, new: bool) -> Moved:
+    if one is None:
         return Moved(id=id_, status=None, status_at=0, done=False, new=False, may=())
-    status, since = (to, at) if new else (row.status, row.status_at)
-    may = _allowed(status, withheld=row.withheld)
-    return Moved(id=id_, status=status, status_at=since, done=status == to, new=new, may=may)
+    now = msgspec.structs.replace(one, status=to, status_at=at) if new else one
+    return Moved(id=id_, status=now.status, status_at=now.status_at, done=now.status == to, new=new, may=allowed(now))
 
 
 def history(connection: sa.Connection, alert: str) -> list[Step]:

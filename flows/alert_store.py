@@ -11,63 +11,15 @@ import msgspec
 import sqlalchemy as sa
 
 from feature_repo.settings import Settings
-from flows import database
+from flows import alert_table, alert_tally, database
 from flows.alert import Alert, Priority, Status
+from flows.alert_tally import Facts
 
 metadata = database.metadata
 JSON_COLUMNS = ("signals", "features", "reasons")
 EXACT = ("organisation", "type", "priority", "user", "status")  # filters that are equalities
 
-alerts = sa.Table(
-    "alerts",
-    metadata,
-    database.number(),
-    sa.Column("id", sa.String(64), nullable=False, unique=True),
-    sa.Column("organisation", sa.Text, nullable=False),
-    sa.Column("user", sa.Text, nullable=False),
-    sa.Column("type", sa.String(64), nullable=False),
-    sa.Column("score", sa.Double, nullable=False),
-    sa.Column("raw_score", sa.Double, nullable=False),
-    sa.Column("confidence", sa.Double, nullable=False),
-    sa.Column("priority", sa.String(16), nullable=False),
-    sa.Column("signals", sa.Text, nullable=False),
-    sa.Column("model", sa.String(128), nullable=False),
-    sa.Column("model_version", sa.String(64), nullable=False),
-    sa.Column("features", sa.Text, nullable=False),
-    sa.Column("event_at", sa.BigInteger, nullable=False),
-    sa.Column("scored_at", sa.BigInteger, nullable=False),
-    sa.Column("stored_at", sa.BigInteger, nullable=False),
-    sa.Column("reasons", sa.Text, nullable=False),
-    sa.Column("status", sa.String(16), nullable=False, server_default="PENDING"),
-    sa.Column(
-        "status_at",
-        sa.BigInteger,
-        nullable=False,
-        server_default="0",
-        info={"fill": ("UPDATE alerts SET status_at = scored_at",)},  # of those stored before there was a status
-    ),
-    sa.Column("withheld", sa.Boolean, nullable=False, server_default=sa.false()),
-    sa.Column("calibration", sa.Integer, nullable=False, server_default="0"),
-    sa.Index("alerts_by_organisation", "organisation", "seq"),
-    # In the order of the list; what stands after `seq` is tested without fetching the row.
-    sa.Index("alerts_by_time", "organisation", "scored_at", "seq", "score"),
-    sa.Index("alerts_by_type", "organisation", "type", "scored_at", "seq", "priority", "score"),
-    sa.Index("alerts_by_priority", "organisation", "priority", "scored_at", "seq", "score"),
-    sa.Index("alerts_by_user", "organisation", "user", "scored_at", "seq"),
-    sa.Index("alerts_by_status", "organisation", "status", "scored_at", "seq", "type", "priority", "score"),
-    sa.Index("alerts_by_age", "status", "scored_at"),  # across organisations: what expires
-    sqlite_autoincrement=True,  # a number is never given twice, so a stream resumes without a mix-up
-)
-_withheld = alerts.c.withheld.is_(True)
-sa.Index(
-    "alerts_withheld",
-    alerts.c.organisation,
-    alerts.c.withheld,  # the same in all of them: without it SQLite prefers `alerts_by_time`
-    alerts.c.scored_at,
-    alerts.c.seq,
-    sqlite_where=_withheld,
-    postgresql_where=_withheld,
-)
+alerts = alert_table.alerts
 
 Place = tuple[int, int]  # in the list: `scored_at`, `seq`
 
@@ -128,9 +80,9 @@ class AlertStore:
     def insert(self, new: Sequence[Alert]) -> int:
         """Stores those whose id is not there yet, all or none; returns the highest `seq` then in the table."""
         with self.writing() as connection:
-            if new:
-                once = database.insert(connection, alerts).on_conflict_do_nothing(index_elements=["id"])
-                connection.execute(once, [_row(alert) for alert in new])
+            if fresh := _fresh(connection, new):
+                connection.execute(sa.insert(alerts), [_row(alert) for alert in fresh])
+                alert_tally.move(connection, [], [_facts(alert) for alert in fresh])
             return _head(connection)
 
     def head(self) -> int:
@@ -184,6 +136,19 @@ def open_alerts(settings: Settings) -> AlertStore:
 
 def _head(connection: sa.Connection) -> int:
     return connection.execute(sa.select(sa.func.max(alerts.c.seq))).scalar() or 0
+
+
+def _fresh(connection: sa.Connection, new: Sequence[Alert]) -> list[Alert]:
+    """Those that are not there yet, each once."""
+    first = {alert.id: alert for alert in reversed(new)}
+    if not first:
+        return []
+    there = set(connection.execute(sa.select(alerts.c.id).where(alerts.c.id.in_(first))).scalars())
+    return [first[id_] for id_ in dict.fromkeys(alert.id for alert in new) if id_ not in there]
+
+
+def _facts(alert: Alert) -> Facts:
+    return Facts(**{name: getattr(alert, name) for name in Facts.__struct_fields__ if hasattr(alert, name)})
 
 
 def _row(alert: Alert) -> dict[str, Any]:

@@ -13,6 +13,7 @@ import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 
 WRITERS = 7_454_001  # PostgreSQL's advisory lock: writers commit one after another, so numbers grow as they commit
+SQL_DOWN = (sa.exc.OperationalError, sa.exc.InterfaceError)  # not there now, or busy: try again
 LOCK_PATIENCE = 0.5  # seconds that SQLite waits for another writer
 
 metadata = sa.MetaData()  # of all tables; a process makes those of the modules that it imports
@@ -35,7 +36,8 @@ def engine(url: str) -> sa.Engine:
 def create(made: sa.Engine) -> None:
     """Makes the tables, columns and indexes that lack; several processes may do so at once.
 
-    A column that is added to a table with rows has a `server_default`, which those rows get.
+    A column that is added to a table with rows has a `server_default`, which those rows get. `info["fill"]` of a column
+    or a table is called with the connection after it was made, to fill it from what is there.
     """
     with _alone(made.url), made.begin() as connection:
         one_by_one(connection)
@@ -44,6 +46,9 @@ def create(made: sa.Engine) -> None:
         for table in metadata.sorted_tables:
             if table.name in there:
                 _bring_up(connection, table)
+        for table in metadata.sorted_tables:
+            if table.name not in there:
+                table.info.get("fill", _nothing)(connection)
 
 
 def one_by_one(connection: sa.Connection) -> None:
@@ -59,6 +64,10 @@ def insert(connection: sa.Connection, table: sa.Table) -> sqlite.Insert | postgr
     return postgresql.insert(table) if connection.dialect.name == "postgresql" else sqlite.insert(table)
 
 
+def _nothing(_: sa.Connection) -> None:
+    """What most need to be filled with."""
+
+
 def _bring_up(connection: sa.Connection, table: sa.Table) -> None:
     """A table of an earlier version gets the columns and indexes that came since."""
     look = sa.inspect(connection)
@@ -67,8 +76,7 @@ def _bring_up(connection: sa.Connection, table: sa.Table) -> None:
         if column.name not in known:
             told = sa.schema.CreateColumn(column).compile(dialect=connection.dialect)
             connection.exec_driver_sql(f"ALTER TABLE {table.name} ADD COLUMN {told}")
-            for fill in column.info.get("fill", ()):
-                connection.exec_driver_sql(fill)
+            column.info.get("fill", _nothing)(connection)
     there = {index["name"] for index in look.get_indexes(table.name)}
     for index in table.indexes:
         if index.name not in there:

@@ -15,6 +15,7 @@ from feature_repo.vocabulary import Vocabulary
 from flows.resp import StoreError, pack
 from flows.store import Store
 from serving import (
+    alert_outcomes,
     alert_status,
     alerts,
     api,
@@ -63,6 +64,7 @@ OPERATIONS = [
     *model_training.operations,
     *alerts.operations,
     *alert_status.operations,
+    *alert_outcomes.operations,
     *deliveries.operations,
     *webhooks.operations,
     *recipients.operations,
@@ -93,6 +95,7 @@ def build(parts: api.Api, scoring_: scoring.Scoring) -> Front:
             *model_training.routes,
             *alerts.routes,
             *alert_status.routes,
+            *alert_outcomes.routes,
             *deliveries.routes,
             *webhooks.routes,
             *recipients.routes,
