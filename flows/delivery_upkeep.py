@@ -12,7 +12,7 @@ import time
 import sqlalchemy as sa
 
 from feature_repo.settings import Settings
-from flows import database
+from flows import database, tracking
 from flows.delivery import SQL_DOWN, wall_ms
 from flows.delivery_tables import IS_OVER, IS_WAITING, Tally, attempts, bodies, count, deliveries
 
@@ -74,6 +74,7 @@ def forget(engine: sa.Engine, before: int) -> int:
         ids = [row.id for row in found]
         if ids:
             connection.execute(attempts.delete().where(attempts.c.delivery_id.in_(ids)))
+            tracking.forget(connection, ids)
             connection.execute(deliveries.delete().where(d.into_id.in_(ids)))
             connection.execute(deliveries.delete().where(d.id.in_(ids)))
             _drop_bodies(connection, {row.body_id for row in found if row.body_id})

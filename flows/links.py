@@ -21,7 +21,9 @@ MOST = 1_000  # characters of a token
 
 
 class Said(msgspec.Struct, frozen=True):
-    """What a token says: of which delivery, and of a click where it leads (a path of ours)."""
+    """What a token says: of which delivery, of a click where it leads (a path of ours), and of an
+    unsubscription `channel/recipient`.
+    """
 
     kind: Kind
     delivery: str
@@ -60,8 +62,9 @@ class Links:
     def click(self, delivery: str, path: str) -> str:
         return f"{self.public}/c/{self.token(Said('click', delivery, path))}"
 
-    def unsubscribe(self, delivery: str) -> str:
-        return f"{self.public}/u/{self.token(Said('unsubscribe', delivery))}"
+    def unsubscribe(self, delivery: str, recipient: str, channel: str) -> str:
+        """It names whom, so that it holds when the delivery is long forgotten."""
+        return f"{self.public}/u/{self.token(Said('unsubscribe', delivery, f'{channel}/{recipient}'))}"
 
     def plain(self, path: str) -> str:
         """A link that tells nobody that it was followed."""

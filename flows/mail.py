@@ -63,7 +63,7 @@ class Writer(msgspec.Struct, frozen=True):
         message["Message-ID"] = message_id(delivery, self.links.domain)
         if reply := self.links.reply_address(delivery):
             message["Reply-To"] = Address(addr_spec=reply)
-        message["List-Unsubscribe"] = f"<{self.links.unsubscribe(delivery)}>"
+        message["List-Unsubscribe"] = f"<{self.links.unsubscribe(delivery, to.id, 'email')}>"
         message["List-Unsubscribe-Post"] = "List-Unsubscribe=One-Click"
         message["Auto-Submitted"] = "auto-generated"
         message.set_content(_template("mail.txt").render(given))
@@ -77,7 +77,7 @@ class Writer(msgspec.Struct, frozen=True):
             "more": max(len(told) - MOST_TOLD, 0),
             "all": self.link(delivery, HOME),
             "name": one_line(to.name),
-            "unsubscribe": self.links.unsubscribe(delivery),
+            "unsubscribe": self.links.unsubscribe(delivery, to.id, "email"),
             "pixel": self.links.pixel(delivery) if self.tracking else "",
             "colours": COLOURS,
             "note": "",

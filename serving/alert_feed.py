@@ -24,9 +24,10 @@ from starlette.concurrency import run_in_threadpool
 
 from feature_repo import keys
 from feature_repo.settings import Settings
-from flows import alert_status
+from flows import alert_status, read_marks
 from flows.alert_status import Step
 from flows.alert_store import AlertStore, Filter, Stored, matches
+from flows.read_marks import Reader
 from flows.resp import StoreError, pack
 from serving.alert_cursor import Head, Reached
 from serving.alert_shown import Show, shown_step
@@ -174,10 +175,15 @@ class Feed:
         told = self.head.changes if changes is None else min(changes, self.head.changes)
         return Reached(min(alerts, self.head.alerts), told if steps else None)
 
-    async def since(self, at: Reached, only: Filter) -> tuple[bytes, Reached]:
-        """What to send after `at`, of at most PAGE alerts and steps, and what is reached. Raises ApiError 503."""
+    async def since(self, at: Reached, only: Filter, who: Reader | None = None) -> tuple[bytes, Reached]:
+        """What to send after `at`, of at most PAGE alerts and steps, and what is reached. Raises ApiError 503.
+
+        `who`: of whom each alert says whether they have read it.
+        """
         head = self.head
         found = await self._alerts_after(at.alerts, only)
+        if who is not None and found:
+            found = await self._marked(found, who)
         sent = [b"id: %b\n%b" % (Reached(number, at.changes).id, frame) for number, frame in found]
         reached = at._replace(alerts=_end(found, head.alerts))
         if at.changes is not None and len(found) < PAGE:
@@ -193,6 +199,12 @@ class Feed:
         newer = list(takewhile(lambda kept: kept.stored.seq > seq, reversed(self._alerts.values())))[::-1]
         found = [kept for kept in newer if matches(only, kept.stored.alert)][:PAGE]
         return [(kept.stored.seq, self._kept_frame(kept)) for kept in found]
+
+    async def _marked(self, found: list[Frame], who: Reader) -> list[Frame]:
+        seqs = [number for number, _ in found]
+        read = await self._shelf.read(lambda sql: read_marks.read_of(sql, who, seqs))
+        told = {True: b'"read":true', False: b'"read":false'}
+        return [(number, frame.replace(b'"read":null', told[number in read], 1)) for number, frame in found]
 
     async def _steps_after(self, seq: int, only: Filter) -> list[Frame]:
         if seq < self._floor.changes:
@@ -228,13 +240,13 @@ def _end(page: list[Frame], head: int) -> int:
     return page[-1][0] if len(page) == PAGE else max([head, *(number for number, _ in page)])
 
 
-async def frames(feed: Feed, at: Reached, only: Filter) -> AsyncIterator[bytes]:
+async def frames(feed: Feed, at: Reached, only: Filter, who: Reader | None = None) -> AsyncIterator[bytes]:
     """The stream of one client, after `at`: for ever, or until SQL is needed and down (the client comes again)."""
     yield b"retry: 1000\nid: %b\n\n" % at.id  # so that nothing is missed by who is cut off before the first event
     while True:
         news = feed.news
         try:
-            found, at = await feed.since(at, only)
+            found, at = await feed.since(at, only, who)
         except ApiError:
             return
         if found:

@@ -15,9 +15,10 @@ class ShownAlert(Opened, frozen=True, kw_only=True):
     """A score that opened an episode. Times are milliseconds since 1970.
 
     `features`: name -> value as scored. Where the vocabulary's list for the model is another one by now, places
-    in the list ("0", "1", ...) stand for the names.
+    in the list ("0", "1", ...) stand for the names. `read`: whether who is named in `by` has read it; null: nobody is.
     """
 
+    read: bool | None = None
     features: dict[str, float]
 
 

@@ -15,8 +15,10 @@ from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
 
 from feature_repo.vocabulary import Vocabulary
+from flows import read_marks
 from flows.alert import Priority, Status
-from flows.alert_store import Filter, Place
+from flows.alert_status import MOST_WHO
+from flows.alert_store import Filter, Place, Stored
 from serving import api
 from serving.alert_cursor import cursor
 from serving.alert_feed import Feed, Shelf, frames
@@ -75,7 +77,19 @@ async def _listed(request: Request, readers: dict[str, Reader], **whose: str) ->
     only, before, limit = _filter(request, given), given.get("cursor"), given.get("limit", USUAL)
     found = await mine.shelf.ask(lambda store: store.newest(only, limit + 1, before))
     more = "{}-{}".format(*found[limit - 1].place) if len(found) > limit else None
-    return json_response(AlertPage([mine.show(s.alert) for s in found[:limit]], more))
+    return json_response(AlertPage(await _shown(request, found[:limit], given.get("by")), more))
+
+
+async def _shown(request: Request, found: list[Stored], by: str | None) -> list[ShownAlert]:
+    """With what that reader has read."""
+    mine = of(request)
+    shown = [mine.show(one.alert) for one in found]
+    if by is None:
+        return shown
+    who, seqs = read_marks.Reader(api.organisation(request), by), [one.seq for one in found]
+    read = await mine.shelf.read(lambda sql: read_marks.read_of(sql, who, seqs))
+    pairs = zip(shown, seqs, strict=True)
+    return [msgspec.structs.replace(one, read=seq in read) for one, seq in pairs]
 
 
 async def one(request: Request) -> Response:
@@ -98,7 +112,8 @@ async def stream(request: Request) -> Response:
     after = given.get("after") if last is None else read("Last-Event-ID", last, cursor)
     start = await feed.start(after, steps=given.get("steps", False))
     headers = {"cache-control": "no-cache", "x-accel-buffering": "no"}
-    return StreamingResponse(frames(feed, start, _filter(request, given)), headers=headers, media_type=STREAM)
+    who = read_marks.Reader(api.organisation(request), given["by"]) if "by" in given else None
+    return StreamingResponse(frames(feed, start, _filter(request, given), who), headers=headers, media_type=STREAM)
 
 
 FILTERS = {
@@ -139,6 +154,7 @@ FILTER_READERS: dict[str, Reader] = {
     "min_score": value(Annotated[float, Meta(ge=0, le=1)], "a number from 0 to 1"),
     "status": value(Status, f"one of {', '.join(get_args(Status))}"),
     "withheld": value(bool, "true or false"),
+    "by": value(Annotated[str, Meta(min_length=1, max_length=MOST_WHO)], f"1 to {MOST_WHO} characters"),
 }
 LIST_READERS: dict[str, Reader] = {
     **FILTER_READERS,
@@ -166,7 +182,10 @@ routes = [
     Route("/v1/alerts/{id}", one),
     Route("/v1/users/{user:path}/alerts", of_user),
 ]
-_filters = tuple(Parameter(name, says) for name, says in FILTERS.items())
+_filters = (
+    *(Parameter(name, says) for name, says in FILTERS.items()),
+    Parameter("by", "who reads: then each alert says whether they have read it"),
+)
 _paging = (
     *(Parameter(name, says) for name, says in SPAN.items()),
     Parameter("limit", f"at most so many; {USUAL} unless told, {MOST} at most", int),

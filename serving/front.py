@@ -19,6 +19,7 @@ from serving.page_session import Sessions, where_to_sign_in
 log = logging.getLogger("telltale.api")
 
 OPEN = frozenset({"/healthz", "/v2/health/live", "/v2/health/ready"})
+OPEN_UNDER = ("/t/", "/c/", "/u/")  # links in messages: what they may do, their signed tokens say
 BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)  # seconds
 Door = Callable[[Scope, Receive, Send], Awaitable[int]]  # answers, and returns the status
 
@@ -89,7 +90,7 @@ class Front:
         return status
 
     async def _let_in(self, scope: Scope) -> None:
-        if scope["path"] not in OPEN:
+        if scope["path"] not in OPEN and not scope["path"].startswith(OPEN_UNDER):
             header = dict(scope["headers"]).get(b"authorization", b"")
             if self._sessions is not None and not header:
                 await self._sessions.let_in(scope)
