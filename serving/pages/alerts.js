@@ -13,19 +13,34 @@ const here = new URLSearchParams(location.search);
 const wanted = here.get("status");
 const unseen = new Set();
 let due = 0;
+let came = 0;
 
+// What comes together is fetched once.
 function soon() {
-  clearTimeout(due);
-  due = setTimeout(again, 120); // what comes together is fetched once
+  due ||= setTimeout(() => {
+    due = 0;
+    again();
+  }, 120);
 }
+
+// And said once.
+function announce() {
+  came += 1;
+  if (came > 1) return;
+  setTimeout(() => {
+    say(counted(came));
+    came = 0;
+  }, 800);
+}
+
+const counted = (count) => `${count} new ${count === 1 ? "alert" : "alerts"}`;
 
 function come({ id, status }) {
   if (document.getElementById(id) || (wanted && status !== wanted)) return;
   unseen.add(id);
-  const count = `${unseen.size} new ${unseen.size === 1 ? "alert" : "alerts"}`;
-  say(count);
+  announce();
   if (reading()) {
-    news.textContent = `Show ${count}`;
+    news.textContent = `Show ${counted(unseen.size)}`;
     news.hidden = false;
   } else {
     unseen.clear();

@@ -45,6 +45,7 @@ function sent(event, done) {
 
 export async function post(address, data, done) {
   const answer = await fetch(address, { method: "POST", body: data, headers: { accept: "text/html" } });
+  if (answer.status === 401) location.reload();
   const page = new DOMParser().parseFromString(await answer.text(), "text/html");
   if (!answer.ok) {
     problem(page.querySelector("main p")?.textContent ?? "That could not be done.");
@@ -53,7 +54,7 @@ export async function post(address, data, done) {
   dialog.close();
   for (const id of data.getAll("ids")) untick(id);
   await done();
-  say(page.querySelector(".said")?.textContent ?? "Done");
+  say(page.querySelector(".said")?.textContent ?? "Done", true);
 }
 
 function untick(id) {

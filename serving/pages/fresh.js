@@ -1,4 +1,4 @@
-// Fetches this page again and takes over its part `#live`. Says whether the server could be asked.
+// Fetches this page again and takes over its part `#live`.
 import { morph } from "./morph.js";
 import { localise } from "./times.js";
 
@@ -8,18 +8,35 @@ export async function fetched(address = location.href) {
   return new DOMParser().parseFromString(await answer.text(), "text/html");
 }
 
-export async function refresh(insert = true) {
+// One at a time, so that no older answer is taken over a newer one; who asks meanwhile shares the next.
+let running = Promise.resolve();
+let next = null;
+
+export function refresh(insert = true) {
+  if (next) {
+    next.insert &&= insert;
+    return next.done;
+  }
+  const mine = { insert };
+  next = mine;
+  mine.done = running = running.then(() => {
+    next = null;
+    return take(mine.insert);
+  });
+  return mine.done;
+}
+
+async function take(insert) {
   let other;
   try {
     other = await fetched();
   } catch {
-    return false;
+    return; // the mark of the feed says that we are not connected; it is tried again
   }
   const [mine, wanted] = [document, other].map((page) => page.getElementById("live"));
-  if (!mine || !wanted) return false;
+  if (!mine || !wanted) return;
   morph(mine, wanted, insert);
   localise(mine);
-  return true;
 }
 
 // Again and again while somebody looks; the next time begins when the last has ended.

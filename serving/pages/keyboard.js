@@ -34,7 +34,7 @@ async function acknowledge() {
 }
 
 function some(work) {
-  return () => (meant().length ? work() : say("No alert is chosen: j and k go through them"));
+  return () => (meant().length ? work() : say("No alert is chosen: j and k go through them", true));
 }
 
 const KEYS = {

@@ -27,7 +27,7 @@
   for (const element of document.querySelectorAll("body *")) {
     const text = [...element.childNodes].filter((n) => n.nodeType === Node.TEXT_NODE).map((n) => n.data.trim()).join("");
     const style = getComputedStyle(element);
-    if (!text || element.matches(":disabled, .unseen") || !element.checkVisibility({ visibilityProperty: true })) continue;
+    if (!text || element.matches(":disabled, .unseen, #status:not(.shown)") || !element.checkVisibility({ visibilityProperty: true })) continue;
     const [light, dark] = [luminance(rgba(style.color).rgb), luminance(behind(element))].sort((a, b) => b - a);
     const ratio = (light + 0.05) / (dark + 0.05);
     const size = parseFloat(style.fontSize);
