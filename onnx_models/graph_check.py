@@ -21,7 +21,7 @@ ELEMENTS = 4 << 20  # of a constant
 TARGETS = 64
 ALLOWED = {
     "": {"Add", "Cast", "Clip", "Constant", "Div", "Exp", "Gemm", "Identity", "MatMul", "Mul"}
-    | {"Neg", "Reshape", "Sigmoid", "Squeeze", "Sub", "Unsqueeze"},
+    | {"Neg", "ReduceSum", "Reshape", "Sigmoid", "Squeeze", "Sub", "Unsqueeze"},
     "ai.onnx.ml": {"TreeEnsembleRegressor"},
 }
 _KINDS = (AttributeProto.FLOAT, AttributeProto.FLOATS, AttributeProto.INT, AttributeProto.INTS)

@@ -13,6 +13,7 @@ from training import backfill_job, consistency_job, rebuild_job, train_job
 from training.consistency import NothingServed
 from training.dataset import TooFew
 from training.export import Differs
+from training.online import NotLearned
 from training.past import NotReadable
 from training.publish import Failed
 from training.rebuild import NotEmpty
@@ -27,6 +28,7 @@ def main() -> int:
     except (
         UnknownModel,
         NotReadable,
+        NotLearned,
         TooFew,
         NotTrainable,
         Differs,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from onnx_models.card import Metadata, Recommendation
 from training import plots
+from training.linear import ESTIMATOR
 
 SIMULATED = "**Trained on simulated people. Not for decisions about real ones**: train it on your own history first."
 _ROWS = ("ROC-AUC", "PR-AUC", "Brier", "Brier skill", "calibration slope", "calibration error")
@@ -35,10 +36,9 @@ def _what(m: Metadata) -> list[str]:
         f"How likely `{m.outcome}` is for a {m.entity} within {m.horizon_days} days, as a probability from 0 to 1.",
     ]
     if m.alert:
-        lines.append(
-            f"From {m.threshold:.3f} on it opens an alert `{m.alert}`: fixed on an earlier period, to open at most"
-            f" {m.budget:.3g} alerts a year and active {m.entity}."
-        )
+        budget = f"fixed on an earlier period, to open at most {m.budget:.3g} alerts a year and active {m.entity}"
+        fixed = "where it names as many as what served before" if _online(m) else budget
+        lines.append(f"From {m.threshold:.3f} on it opens an alert `{m.alert}`: {fixed}.")
     else:
         lines.append(f"From {m.threshold:.3f} on it counts as a yes: the best F1 on an earlier period.")
     if m.recommendations:
@@ -53,16 +53,18 @@ def _named(of: Recommendation) -> str:
 
 def _from(m: Metadata) -> list[str]:
     count = f"the {_LISTED} of {len(m.inputs)} inputs" if len(m.inputs) > _LISTED else "its inputs"
+    calibrated = "" if _online(m) else ", calibrated by a sigmoid on a later slice of time"
+    share = "share of the weights" if _online(m) else "share of the gain"
     rows = [
-        f"| `{name}` | {share:.1%} | {_default(m, name)} | {_missing_share(m, name)} |"
-        for name, share in list(m.importance.items())[:_LISTED]
+        f"| `{name}` | {part:.1%} | {_default(m, name)} | {_missing_share(m, name)} |"
+        for name, part in list(m.importance.items())[:_LISTED]
     ]
     return [
         "## From what",
         "",
-        f"{m.estimator.capitalize()}, calibrated by a sigmoid on a later slice of time; {count} that it goes by most:",
+        f"{m.estimator.capitalize()}{calibrated}; {count} that it goes by most:",
         "",
-        "| input | share of the gain | where it is not known | rows in training that lacked it |",
+        f"| input | {share} | where it is not known | rows in training that lacked it |",
         "|---|---|---|---|",
         *rows,
         "",
@@ -81,6 +83,10 @@ def _missing_share(m: Metadata, name: str) -> str:
 def _good(m: Metadata) -> list[str]:
     alerts = ["", *_table(m, _ALERTS)] if m.alert else []
     said = "On rows kept aside, with 95 % intervals from drawing people again."
+    fixed = "fixed on the earlier period"
+    if _online(m):
+        said = "On the latest outcomes, what it said of each before it had learned it, beside what served then."
+        fixed = "at which it names as many as what served"
     if m.simulated and any(name.endswith("best reachable") for name in m.metrics):
         said += " `best reachable` sees the simulation's hidden state, which no model can."
     return [
@@ -90,7 +96,7 @@ def _good(m: Metadata) -> list[str]:
         "",
         *_table(m, _ROWS),
         "",
-        f"As a yes or no, each at a threshold fixed on the earlier period (ours: {m.threshold:.3f}):",
+        f"As a yes or no, each at a threshold {fixed} (ours: {m.threshold:.3f}):",
         "",
         *_table(m, _YES),
         *alerts,
@@ -103,7 +109,13 @@ def _good(m: Metadata) -> list[str]:
     ]
 
 
+def _online(m: Metadata) -> bool:
+    return m.estimator == ESTIMATOR
+
+
 def _trust(m: Metadata) -> list[str]:
+    if _online(m):
+        return ["## When to trust it", "", f"![Scores]({plots.FILES[3]})"]
     rows = [f"| {b.low:g} to {b.high:g} | {b.rows:,} | {b.accuracy:.1%} | {b.brier:.4f} |" for b in m.confidence]
     return [
         "## When to trust it",
@@ -120,6 +132,8 @@ def _trust(m: Metadata) -> list[str]:
 
 
 def _missing(m: Metadata) -> list[str]:
+    if not m.missing:
+        return ["## When inputs are missing", "", "Each input that is not known counts as its default."]
     names = list(dict.fromkeys(name for row in m.missing.values() for name in row))
     return [
         "## When inputs are missing",

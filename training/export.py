@@ -18,6 +18,7 @@ from onnx_models import card
 from onnx_models.registry import TOLERANCE, digest, load
 from onnx_models.session import INPUT, score_graph
 from training.fit import Fitted
+from training.linear import Linear
 from training.people import Array
 
 OPSET = 15
@@ -82,7 +83,7 @@ def _sigmoids() -> list[Any]:
     ]
 
 
-def check(onnx_graph: bytes, fitted: Fitted, held_out: Array) -> float:
+def check(onnx_graph: bytes, fitted: Fitted | Linear, held_out: Array) -> float:
     """Greatest difference between ONNX and the trainer on held-out rows. Raises Differs above 1e-5."""
     raw, calibrated = score_graph(onnx_graph, held_out)
     apart = max(
@@ -105,13 +106,12 @@ def microseconds(onnx_graph: bytes, rows: Array, runs: int = 3) -> float:
     return 1e6 * min(took) / max(len(rows), 1)
 
 
-def write(directory: Path, fitted: Fitted, held_out: Array, metadata: card.Metadata) -> Path:
+def write(directory: Path, fitted: Fitted | Linear, held_out: Array, metadata: card.Metadata) -> Path:
     """`directory`/<name>/<version>/, verified by loading it. Raises Differs, or what the registry finds wrong."""
-    onnx_graph = graph(fitted, len(metadata.inputs))
+    onnx_graph, booster = _exported(fitted, len(metadata.inputs))
     check(onnx_graph, fitted, held_out)
     place = directory / metadata.name / metadata.version
     place.mkdir(parents=True)
-    booster = bytes(fitted.booster.save_raw("ubj"))
     golden = held_out[:: max(len(held_out) // GOLDEN, 1)][:GOLDEN]
     metadata = _sealed(metadata, {card.ONNX: onnx_graph, card.BOOSTER: booster}, fitted, golden)
     (place / card.ONNX).write_bytes(onnx_graph)
@@ -121,7 +121,14 @@ def write(directory: Path, fitted: Fitted, held_out: Array, metadata: card.Metad
     return place
 
 
-def _sealed(metadata: card.Metadata, files: dict[str, bytes], fitted: Fitted, golden: Array) -> card.Metadata:
+def _exported(fitted: Fitted | Linear, inputs: int) -> tuple[bytes, bytes]:
+    """The graph, and the trees that explain; none of a line."""
+    if isinstance(fitted, Linear):
+        return fitted.graph(), b""
+    return graph(fitted, inputs), bytes(fitted.booster.save_raw("ubj"))
+
+
+def _sealed(metadata: card.Metadata, files: dict[str, bytes], fitted: Fitted | Linear, golden: Array) -> card.Metadata:
     return msgspec.structs.replace(
         metadata,
         files={name: digest(content) for name, content in files.items()},

@@ -16,6 +16,7 @@ from training import export, fit, gates, histograms, labelled, report, splits, s
 from training.examples import Examples
 from training.fit import Fitted
 from training.labels import Labels
+from training.linear import Linear
 from training.model import Training
 from training.people import Array
 from training.progress import Progress
@@ -39,7 +40,7 @@ class Origin(msgspec.Struct, frozen=True):
 class Made(msgspec.Struct, frozen=True):
     """A fitted model with its metadata but for the seal; and of rows kept aside: inputs, labels, scores by who."""
 
-    fitted: Fitted
+    fitted: Fitted | Linear
     metadata: card.Metadata
     held_out: Array
     label: Array

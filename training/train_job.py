@@ -17,7 +17,7 @@ from feature_repo.vocabulary import Vocabulary, load
 from onnx_models.library import Library
 from onnx_models.registry import NoModel
 from onnx_models.session import Model
-from training import asked, job, labelled, labels, publish, tracking
+from training import asked, job, labelled, labels, online, publish, tracking
 from training.catalogue import MODELS
 from training.examples import Examples
 from training.job import Made, Origin
@@ -30,6 +30,7 @@ from training.report import OURS, together
 from training.splits import Slices
 from training.study import DAYS, EARLIER, LATER, TRAIN, Sizes, Study, study
 from training.training_set import Wanted, service_of
+from training.validate import NotTrainable
 from training.world import OUTCOMES
 
 SHOWN = ("ROC-AUC", "PR-AUC", "Brier", "calibration error", "alerts", "alert precision")  # on the terminal
@@ -51,6 +52,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seconds", type=float, help="after which no further settings are tried")
     parser.add_argument("--seed", type=int)
     _of_labels(parser.add_argument_group("on labels, from a file or from what the history shows"))
+    parser.add_argument("--online", action="store_true", help="what the online challenger learned from outcomes")
     own = parser.add_argument_group("on simulated people")
     own.add_argument("--simulated", action="store_true", help="instead of labels")
     own.add_argument("--people", type=int, default=Sizes().people)
@@ -108,6 +110,9 @@ def _made(given: argparse.Namespace, current: Settings, library: Library, said: 
     if given.simulated:
         yield from _simulated(given, current, vocabulary, library, said)
         return
+    if given.online:
+        yield from _online(given, current, vocabulary, library, said)
+        return
     if given.labels and (len(given.names) != 1 or given.names == ["all"]):
         raise UnknownModel(f"train --labels: expected the name of one service, got {' '.join(given.names)}")
     names = _of_history(vocabulary) if given.names == ["all"] else given.names
@@ -163,6 +168,25 @@ def _serving(library: Library, service: Service) -> Model | None:
         return library.deployed(service.name, service.features)
     except NoModel:
         return None
+
+
+def _online(
+    given: argparse.Namespace, current: Settings, vocabulary: Vocabulary, library: Library, said: Progress
+) -> Iterator[tuple[Made, str]]:
+    """What was learned from outcomes since; `all`: of each model of which enough is known."""
+    everyone = given.names == ["all"]
+    for service in vocabulary.services if everyone else [service_of(vocabulary, name) for name in given.names]:
+        said.of(service.name)
+        said.step("rows")
+        training = _training(given, vocabulary, service, own=bool(current.feature_repo))
+        try:
+            learned = online.learner(current, service.name)
+            made = online.make(learned, training, service, library.deployed(service.name, service.features))
+        except (online.NotLearned, NotTrainable, NoModel):
+            if not everyone:
+                raise
+            continue
+        yield made, f"{learned.contest.progress.outcomes:,} outcomes, learned online"
 
 
 # -- on simulated people

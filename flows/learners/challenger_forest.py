@@ -26,8 +26,7 @@ KEPT = (1 / 16, 1 / 2)  # of the outcomes with label 0, 1
 OFF = log(KEPT[1] / KEPT[0])  # what that adds to the log odds
 ASKED = 1 / 8
 SPEAKS = 50  # rows before it says anything
-EVERY = 128  # rows between two files
-FILES = 4  # kept: the state that stands may be that of an earlier one
+EVERY = 512  # rows between two files
 SURE = 0.98  # a leaf of few rows is surer than it can be
 _ALL = 1 << 64
 
@@ -50,6 +49,8 @@ class Forest:
         self._name, self._sealed = f"forest-{place.model}", sealed or Sealed()
         self._forest: Any = _river()
         self._state = State(0, [], (), 0, 0, Contest())
+        self._files: list[int] = []  # there now
+        self._asked: list[int] = []  # of the last two states: either may be the one that stands
 
     @property
     def contest(self) -> Contest:
@@ -95,12 +96,16 @@ class Forest:
         kept.file += 1
         kept.since = []
         self._sealed.write(self._file(kept.file), self._forest)
-        self._sealed.drop(self._file(kept.file - FILES))
+        self._files.append(kept.file)
+        for old in [file for file in self._files[:-1] if file not in self._asked]:
+            self._sealed.drop(self._file(old))
+            self._files.remove(old)
 
     def _file(self, number: int) -> str:
         return f"{self._name}.{number}"
 
     def state(self) -> bytes:
+        self._asked = [*self._asked, self._state.file][-2:]
         return packed(KIND, FORMAT, self._state)
 
     def restore(self, state: bytes) -> None:
@@ -108,7 +113,7 @@ class Forest:
         self._forest = self._sealed.read(self._file(found.file)) if found.file else _river()
         since, found.since = found.since, []
         found.learned -= len(since)
-        self._state = found
+        self._state, self._files, self._asked = found, [found.file], [found.file]
         for label, row in since:
             self._learn(label, row)
         self._state.since = since

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from array import array
+from typing import Any
 
 import msgspec
+import numpy as np
 
 from flows.learners.example import Example
 from flows.learners.odds import bounded
@@ -30,6 +32,10 @@ class Contest(msgspec.Struct):
         self.lately += array("f", (example.label, bounded(example.raw), bounded(said))).tobytes()
         if len(self.lately) >= 24 * LATELY:
             self.lately = self.lately[-12 * LATELY :]
+
+    def rows(self) -> np.ndarray[Any, Any]:
+        """(n, 3) float32 of the latest outcomes: label, champion's and challenger's probability; oldest first."""
+        return np.frombuffer(self.lately, np.float32).reshape(-1, 3)
 
     def figures(self) -> dict[str, object]:
         return {
