@@ -41,8 +41,8 @@ check: $(STAMP) ## format, lint, types, tests: what CI runs
 format: $(STAMP) ## formats the code and mends what lint can mend
 	@$(BIN)/ruff check -q --fix . ; $(BIN)/ruff format -q .
 
-bench: $(STAMP) ## all benchmarks; one: telltale bench NAME
-	@for name in engine peers freshness ingest memory backfill training-set lookup push serving swap train; do $(BIN)/telltale bench $$name || exit; done
+bench: $(STAMP) ## all benchmarks, into bench.json and bench.html; QUICK=1: in ten minutes
+	@$(BIN)/telltale bench all $(if $(QUICK),--quick)
 
 faults: $(STAMP) ## kills every process in a loop and counts what was lost
 	@KILLS=$${KILLS:-12} $(BIN)/python -m pytest -q tests/faults

@@ -17,6 +17,7 @@ from rich.table import Table
 
 from tests.bench.options import Options
 from tests.bench.result import Figure, Report, Result, commit, machine
+from tests.bench.whole import whole
 
 
 def names() -> list[str]:
@@ -27,11 +28,17 @@ def names() -> list[str]:
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="telltale bench", description=__doc__)
-    parser.add_argument("name", choices=names())
+    parser.add_argument(
+        "name", choices=[*names(), "all"], help="`all`: one after another, into bench.json and bench.html"
+    )
     parser.add_argument("--json", action="store_true", help="one JSON object instead of a table")
     parser.add_argument("--runs", type=int, default=3, help="runs of which the median counts (default: 3)")
     parser.add_argument("--seconds", type=float, default=0.0, help="length of a run (default: the bench's own)")
+    parser.add_argument("--quick", action="store_true", help="with `all`: in some ten minutes")
+    parser.add_argument("--out", type=Path, default=Path(), help="with `all`: where the files go (default: here)")
     given = parser.parse_args()
+    if given.name == "all":
+        return whole(given.out, quick=given.quick)
     module = importlib.import_module(f"tests.bench.{given.name.replace('-', '_')}")
     result = cast(Result, module.run(Options(runs=given.runs, seconds=given.seconds)))
     report = Report(given.name, result.figures, result.peers, machine(), commit())

@@ -29,12 +29,21 @@ class Result(msgspec.Struct):
     peers: dict[str, dict[str, Figure]] = {}
 
 
-class Report(msgspec.Struct):
+class Report(msgspec.Struct, tag="measured"):
+    """What a bench found, and where."""
+
     bench: str
     figures: dict[str, Figure]
     peers: dict[str, dict[str, Figure]]
     machine: dict[str, Any]
     commit: str
+
+
+class Failed(msgspec.Struct, tag="failed"):
+    """A bench that ended without figures, and what it said last."""
+
+    bench: str
+    why: str
 
 
 def figure(values: Sequence[float], unit: str) -> Figure:
