@@ -32,7 +32,7 @@ from flows.lake_retention import Retention
 from flows.lake_rows import Rows, kept
 from flows.lake_served import MUCH
 from flows.lake_shelf import LakeError, Part, Shelf
-from flows.lake_store import claim
+from flows.lake_store import claim, still
 from flows.resp import Connection, Lost, Refused
 from flows.running import REDIS_DOWN, Sink, Source, connected, patiently, pause, run, say
 from flows.store import Store, StoreError, dial, open_store
@@ -100,12 +100,16 @@ class Lake:
             if read.error:
                 say(f"entry {read.id.decode()} of partition {read.partition} is not in the lake: {read.error}")
             self._keep(read)
+        with still(self.settings.lake):
+            self._write(busy=any(batches))
+
+    def _write(self, *, busy: bool) -> None:
         late = self._waiting and self.clock() - self._since >= self.settings.lake_seconds
         if late or self._bytes >= MOST_BYTES or self._entries >= MOST_ENTRIES:
             self.flush()
         if self._is_served_due():
             self.take_served()
-        self.dates.work(busy=any(batches))
+        self.dates.work(busy=busy)
 
     def take_served(self, until: float = float("inf")) -> None:
         """Features as served and predictions, from streams to files; past `until` what is left stays there."""
@@ -134,8 +138,9 @@ class Lake:
     def finish(self) -> None:
         until = self.clock() + LAST_WORDS
         self.dates.stop()
-        self.flush(until)
-        self.take_served(until)
+        with still(self.settings.lake):
+            self.flush(until)
+            self.take_served(until)
         self.close()
 
     def close(self) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import fcntl
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
@@ -47,6 +49,15 @@ def locked(lake: Path) -> IO[str]:
         lock.close()
         raise LakeError(f"another process writes the lake {lake}: stop that Telltale first") from None
     return lock
+
+
+@contextmanager
+def still(lake: Path) -> Iterator[None]:
+    """While nobody else writes files or commits a position: the files are then as Redis says, whoever looks."""
+    lake.mkdir(parents=True, exist_ok=True)
+    with (lake / "still").open("a") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
 
 
 def identity(lake: Path) -> Identity | None:

@@ -58,6 +58,8 @@ def parser() -> argparse.ArgumentParser:
     _add(commands, "backfill", "features of the past, by the stream's own code", _job("backfill"), more=True)
     _add(commands, "consistency", "a sample of what was served, computed again", _job("consistency"), more=True)
     _add(commands, "rebuild", "state and features from the lake into an empty Redis", _job("rebuild"), more=True)
+    _file_option(_add(commands, "backup", "log, state, SQL, lake and models into one file", _backup))
+    _file_option(_add(commands, "restore", "a backup into a home where nothing is yet", _restore))
     _add(commands, "train", "a model, from histories to a new version in onnx_models", _job("train"), more=True)
     _add(commands, "bench", "benchmarks of a checkout: `bench NAME`, --json for a machine", _bench, more=True)
     _add(commands, "doctor", "what is missing or wrong, in plain words", _doctor)
@@ -92,6 +94,10 @@ def _replay_options(replay: argparse.ArgumentParser) -> None:
     replay.add_argument("--speed", type=float, default=0.0, help="seconds of the file a second; 0: as fast as it goes")
     replay.add_argument("--history", action="store_true", help="count the events, but let no alert fire")
     replay.add_argument("--key", help="write key; default: the first there is")
+
+
+def _file_option(command: argparse.ArgumentParser) -> None:
+    command.add_argument("file", type=Path, help="the backup, a tar")
 
 
 def _init_options(init: argparse.ArgumentParser) -> None:
@@ -162,6 +168,18 @@ def _init(settings: Settings, given: argparse.Namespace, more: Sequence[str]) ->
     from serving.starter import init
 
     init(given.directory)
+
+
+def _backup(settings: Settings, given: argparse.Namespace, more: Sequence[str]) -> None:
+    from serving.backup import backup
+
+    backup(settings, given.file)
+
+
+def _restore(settings: Settings, given: argparse.Namespace, more: Sequence[str]) -> None:
+    from serving.restore import restore
+
+    restore(settings, given.file)
 
 
 def _job(name: str) -> Act:
