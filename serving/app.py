@@ -116,7 +116,7 @@ def build(parts: api.Api, scoring_: scoring.Scoring) -> Front:
             *docs_page.routes(described),
             *page_routes.routes,
         ],
-        exception_handlers=errors.handlers | models.handlers | {Gone: hung_up},
+        exception_handlers=errors.handlers | models.handlers | page_routes.handlers | {Gone: hung_up},
         lifespan=lifespan,
     )
     app.state.api, app.state.requests = parts, Requests()

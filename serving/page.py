@@ -10,13 +10,14 @@ from typing import Any
 from urllib.parse import parse_qsl
 
 import jinja2
+from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 
 from flows.resp import StoreError
-from serving import api, page_charts, page_words
+from serving import api, errors, page_charts, page_words
 from serving.body import headers_of, read_body
-from serving.errors import ApiError, unavailable
+from serving.errors import MAX_SHOWN, ApiError, unavailable
 from serving.page_session import SAFE, Session, foreign, own
 
 PAGES = Path(__file__).with_name("pages")
@@ -83,6 +84,14 @@ def failed(request: Request, error: ApiError) -> Response:
     return page(request, "error.html", error.status, title=title, detail=error.detail)
 
 
+def missing(request: Request, error: Exception) -> Response:
+    """For the app: a path that leads nowhere is told on a page to whoever reads pages, else as the API tells it."""
+    wants = request.method in SAFE and "text/html" in request.headers.get("accept", "")
+    if wants and isinstance(error, HTTPException) and error.status_code == 404:
+        return failed(request, ApiError(404, f"There is no page {request.url.path[:MAX_SHOWN]}"))
+    return errors.handlers[HTTPException](request, error)
+
+
 async def form(request: Request) -> Form:
     """The fields of a posted form, in order. Raises ApiError 400, 413, 415."""
     body = await read_body(headers_of(request.scope), request.receive, FORM_BYTES)
@@ -95,6 +104,11 @@ async def form(request: Request) -> Form:
 def go(path: str) -> Response:
     """After a form was taken: look there."""
     return RedirectResponse(path, 303, HEADERS)
+
+
+def reader(request: Request) -> str:
+    """Whose marks of what was read are shown and set: those of who signed in, else the organisation's."""
+    return actor(request) or api.organisation(request)
 
 
 def actor(request: Request) -> str | None:

@@ -10,7 +10,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from serving.errors import ApiError
-from serving.page import Form, actor, form, go, page, shown
+from serving.page import Form, actor, form, go, page, reader, shown
 from serving.page_ask import ask, tell
 from serving.page_session import local
 from serving.page_words import quoted, words
@@ -44,6 +44,7 @@ async def tell_outcome(request: Request) -> Response:
     if who := actor(request):
         message["by"] = who
     told = await tell(request, "POST", "/v1/alerts/outcome", message)
+    await _mark(request, ids)
     return _back(fields, "outcome", told["results"])
 
 
@@ -65,7 +66,20 @@ async def act(request: Request) -> Response:
     _some(ids)
     message = {"ids": ids, "status": fields.get("do", ""), "by": actor(request), "why": fields.get("why") or None}
     told = await tell(request, "PATCH", "/v1/alerts/status", {k: v for k, v in message.items() if v is not None})
+    await _mark(request, ids)
     return _back(fields, fields["do"], told["results"])
+
+
+async def read(request: Request) -> Response:
+    """All that there is by now has been read."""
+    fields = dict(await form(request))
+    await tell(request, "POST", "/v1/alerts/read-all", {"by": reader(request)})
+    return go(local(fields.get("back", "/")))
+
+
+async def _mark(request: Request, ids: list[str]) -> None:
+    """Who acts on alerts has read them."""
+    await tell(request, "POST", "/v1/alerts/read", {"ids": ids, "by": reader(request)})
 
 
 def _back(fields: dict[str, str], did: str, results: list[dict[str, Any]]) -> Response:
@@ -98,5 +112,6 @@ routes = [
     Route("/alerts/dismiss", shown(dismissing)),
     Route("/alerts/outcome", shown(telling)),
     Route("/alerts/act", shown(act), methods=["POST"]),
+    Route("/alerts/read", shown(read), methods=["POST"]),
     Route("/alerts/outcome", shown(tell_outcome), methods=["POST"]),
 ]

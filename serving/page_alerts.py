@@ -14,8 +14,8 @@ from flows.alert import Priority, Status
 from serving import alerts, api
 from serving.alert_cursor import Reached
 from serving.errors import ApiError
-from serving.page import page, shown
-from serving.page_ask import ask, perhaps
+from serving.page import page, reader, shown
+from serving.page_ask import ask, perhaps, tell
 from serving.page_words import quoted
 
 A_PAGE = 50
@@ -35,17 +35,24 @@ async def listed(request: Request) -> Response:
     told: dict[str, Any] = {"alerts": [], "next": None}
     problem = ""
     try:
-        asked = [*given.items(), ("limit", str(A_PAGE)), *([("cursor", cursor)] if cursor else [])]
+        asked = [
+            *given.items(),
+            ("by", reader(request)),
+            ("limit", str(A_PAGE)),
+            *([("cursor", cursor)] if cursor else []),
+        ]
         told = await ask(request, "/v1/alerts", asked)
     except ApiError as error:
         if error.status != 400:
             raise
         problem = f"{(error.field or '').replace('_', ' ').capitalize()}: {error.detail}"
+    unread = await ask(request, "/v1/alerts/unread", [("by", reader(request))])
     return page(
         request,
         "alerts.html",
         400 if problem else 200,
         alerts=told["alerts"],
+        unread=unread["unread"],
         given=given | ({"cursor": cursor} if cursor else {}),
         older=_to(given | {"cursor": told["next"]}) if told["next"] else "",
         first=_to(given),
@@ -58,10 +65,12 @@ async def listed(request: Request) -> Response:
 async def one(request: Request) -> Response:
     path = f"/v1/alerts/{quoted(request.path_params['id'])}"
     alert = await ask(request, path)
+    if request.method == "GET":  # who has it before them has read it
+        await tell(request, "POST", "/v1/alerts/read", {"ids": [alert["id"]], "by": reader(request)})
     steps, outcome, sent = await asyncio.gather(
         ask(request, f"{path}/history"),
         perhaps(request, f"{path}/outcome"),
-        ask(request, "/v1/deliveries", [("alert", alert["id"])]),
+        ask(request, f"{path}/deliveries"),
     )
     return page(
         request,

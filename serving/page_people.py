@@ -12,7 +12,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from serving import api
-from serving.page import go, page, shown
+from serving.page import go, page, reader, shown
 from serving.page_alerts import choices
 from serving.page_ask import ask, perhaps
 from serving.page_charts import trend
@@ -41,7 +41,7 @@ async def person(request: Request) -> Response:
         perhaps(request, f"{theirs}/scores"),
         perhaps(request, f"{theirs}/signals", [("events", str(EVENTS))]),
         perhaps(request, f"/v1/scores/{quoted(user)}", [("limit", str(HISTORY))]),
-        ask(request, f"{theirs}/alerts", [("limit", str(ALERTS))]),
+        ask(request, f"{theirs}/alerts", [("limit", str(ALERTS)), ("by", reader(request))]),
     )
     heard = sorted(signals["signals"], key=lambda s: -s["strength"]) if signals else []
     return page(

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
-from serving import page_acts, page_alerts, page_assets, page_people, page_sign_in, page_system
+from starlette.exceptions import HTTPException
 
+from serving import page_acts, page_alerts, page_assets, page_people, page_sign_in, page_system
+from serving.page import missing
+
+handlers = {HTTPException: missing}
 routes = [
     *page_assets.routes,
     *page_sign_in.routes,

@@ -1,4 +1,4 @@
-// Fetches this page again and takes over its part `#live`.
+// Fetches this page again and takes over what moves: `#live`, and what is counted beside it.
 import { morph } from "./morph.js";
 import { localise } from "./times.js";
 
@@ -33,10 +33,11 @@ async function take(insert) {
   } catch {
     return; // the mark of the feed says that we are not connected; it is tried again
   }
-  const [mine, wanted] = [document, other].map((page) => page.getElementById("live"));
-  if (!mine || !wanted) return;
-  morph(mine, wanted, insert);
-  localise(mine);
+  for (const id of ["live", "unread"]) {
+    const [mine, wanted] = [document, other].map((page) => page.getElementById(id));
+    if (mine && wanted) morph(mine, wanted, insert);
+  }
+  localise();
 }
 
 // Again and again while somebody looks; the next time begins when the last has ended.

@@ -109,7 +109,7 @@ def test_signing_in_leads_to_where_somebody_wanted_to_go(api: Live, desk: Desk) 
     assert away.headers["location"] == "/"
 
 
-@pytest.mark.parametrize("path", [*PAGES, "/sign-in", "/assets/page.css", "/alerts/none"])
+@pytest.mark.parametrize("path", [*PAGES, "/sign-in", "/no-such-page", "/assets/page.css", "/alerts/none"])
 def test_every_answer_carries_the_policy(browser: Browser, path: str) -> None:
     """Nothing but our own scripts and styles, in no frame; nothing is told to others."""
     headers = browser.get(path).headers
@@ -190,6 +190,19 @@ def test_one_alert_is_acknowledged_by_a_form_of_its_own(browser: Browser, desk: 
     assert desk.status(one) == "ACKNOWLEDGED"
     assert "1 alert acknowledged." in text(browser.get(answer.headers["location"]))
     assert "by Grace" in text(browser.get(f"/alerts/{one.id}"))
+
+
+def test_what_was_looked_at_is_read(api: Live, browser: Browser, desk: Desk) -> None:
+    """By whom it was: to Ada it is news. All can be marked at once."""
+    one, _ = desk.add(1, 2)
+    assert "2 unread" in text(browser.get("/"))
+    browser.get(f"/alerts/{one.id}")
+    assert "1 unread" in text(browser.get("/"))
+    ada = Browser(api)
+    ada.sign_in(desk.key, "Ada")
+    assert "2 unread" in text(ada.get("/"))
+    assert ada.post("/alerts/read", ("back", "/?priority=HIGH")).headers["location"] == "/?priority=HIGH"
+    assert "unread" not in text(ada.get("/")).lower()
 
 
 def test_many_are_dismissed_at_once_with_a_reason(browser: Browser, desk: Desk) -> None:
