@@ -103,5 +103,5 @@ async def receivers(host: str = "127.0.0.1") -> AsyncIterator[Receivers]:
     finally:
         server.close()
         found.ending.set()
-        while found.at_once:  # they have been told
-            await asyncio.sleep(0.001)  # noqa: ASYNC110
+        while found.at_once:  # noqa: ASYNC110  # they have been told
+            await asyncio.sleep(0.001)
