@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Container, Iterable, Sequence
+from typing import Any
 
 import msgspec
 
@@ -23,11 +24,13 @@ class Learned:
         self._kinds = {kind.name: kind for kind in kinds}
         self._learners: dict[Key, Learner] = {}
         self._changed = set[Key]()
+        self.reports: dict[Key, dict[str, Any]] = {}  # as of the last snapshots
 
     def restore(self, store: LearningStore) -> None:
         """From the snapshots, and the journal since each; who has none, or one that it cannot read, learns it all."""
         kept = store.snapshots()  # all as of the latest of them: who is not in the last had learned nothing since
         since = max((one.seq for one in kept), default=0)
+        self.reports = {(one.kind, one.place): msgspec.json.decode(one.report) for one in kept}
         whole = {one.kind for one in kept} & set(self._kinds)
         again = {(one.kind, one.place) for one in kept if one.kind in whole and not self._restored(one)}
         afresh = bool(again) or whole != set(self._kinds)
@@ -87,16 +90,13 @@ class Learned:
     def snapshots(self) -> list[Snapshot]:
         """Of those that learned since the last."""
         changed, self._changed = sorted(self._changed), set()
-        return [
-            Snapshot(
-                name,
-                place,
-                self.seq,
-                self._learners[name, place].state(),
-                msgspec.json.encode(self._learners[name, place].report()).decode(),
-            )
-            for name, place in changed
-        ]
+        return [self._snapshot(name, place) for name, place in changed]
+
+    def _snapshot(self, name: str, place: Place) -> Snapshot:
+        learner = self._learners[name, place]
+        report = msgspec.json.encode(learner.report())
+        self.reports[name, place] = msgspec.json.decode(report)
+        return Snapshot(name, place, self.seq, learner.state(), report.decode())
 
     def calibrations(self) -> dict[Place, Calibration | None]:
         """What should hold, of every learner that says so."""

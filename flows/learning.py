@@ -18,11 +18,12 @@ import redis
 import sqlalchemy as sa
 from bytewax.dataflow import Dataflow
 
+from feature_repo import keys
 from feature_repo import settings as settings_
 from feature_repo import vocabulary as vocabulary_
 from feature_repo.settings import Settings
 from feature_repo.vocabulary import Vocabulary
-from flows import log_time
+from flows import learning_figures, log_time
 from flows.alert_store import open_alerts
 from flows.database import SQL_DOWN
 from flows.lake_read import LakeReader
@@ -44,6 +45,7 @@ from onnx_models.registry import ModelError
 
 IDLE_S = 0.1  # between two looks while nothing comes
 ALIVE_S = 3.0  # between two signs of life while nothing comes
+SAY_S = 5.0  # between two words to /metrics
 SNAPSHOT_S = 5.0  # between two snapshots of the learners: the journal holds what came since
 WHO = "learning"
 
@@ -80,7 +82,8 @@ class Learning:
         self._joining, self._events = joining, events
         self._told: dict[Place, Calibration | None] = {}
         self._under_way = False  # a round that is not committed yet
-        self._alive = self._snapshot = time.monotonic()
+        self._alive, self._snapshot = time.monotonic(), float("-inf")
+        self._said = float("-inf")
 
     def begin(self) -> None:
         """Takes over, and knows again what was learned. Raises Held."""
@@ -153,6 +156,18 @@ class Learning:
         patiently(lambda: self.store.commit(batch), SQL_DOWN)
         self._alive = time.monotonic()
 
+    def say(self, client: redis.Redis) -> None:
+        """How it stands, for /metrics: from time to time."""
+        if time.monotonic() - self._said < SAY_S:
+            return
+        self._said = time.monotonic()
+        with self.store.engine.connect() as connection:
+            told = learning_figures.totals(connection) | learning_figures.of_learners(self.learned.reports)
+        with client.pipeline(transaction=True) as pipe:
+            pipe.delete(keys.LEARNING)
+            pipe.hset(keys.LEARNING, mapping=told)
+            pipe.execute()
+
     def _snapshots(self) -> list[Snapshot]:
         if time.monotonic() - self._snapshot < SNAPSHOT_S:
             return []
@@ -174,9 +189,9 @@ class Learning:
                 self._told[place] = new
 
 
-def dataflow(learning: Learning) -> Dataflow:
+def dataflow(learning: Learning, client: redis.Redis) -> Dataflow:
     flow = Dataflow("learning")
-    rounds = op.input("sources", flow, Input(learning.read))
+    rounds = op.input("sources", flow, Input(partial(_read, learning, client)))
     # Round: what has come, in the order, and the examples that it is about
     work = op.map("join", rounds, learning.join)
     # Work: what to predict and what to learn, in the order
@@ -184,6 +199,11 @@ def dataflow(learning: Learning) -> Dataflow:
     # Done: what the learners made of it, to be written
     op.output("sql", done, Sink(learning.write, learning.end))
     return flow
+
+
+def _read(learning: Learning, client: redis.Redis) -> list[Round]:
+    learning.say(client)
+    return learning.read()
 
 
 def made(settings: Settings, vocabulary: Vocabulary, client: redis.Redis, kinds: Sequence[Kind] = KINDS) -> Learning:
@@ -223,7 +243,7 @@ def live(settings: Settings, vocabulary: Vocabulary) -> None:
     learning = made(settings, vocabulary, client)
     try:
         learning.begin()
-        run(dataflow(learning))
+        run(dataflow(learning, client))
     finally:
         learning.store.engine.dispose()
         client.close()

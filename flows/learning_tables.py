@@ -39,6 +39,7 @@ examples = sa.Table(  # scores that were told, until their label is known and af
     sa.Column("body", sa.LargeBinary),  # MessagePack, see learning_rows.py; NULL for an alert
     sa.Index("learning_examples_by_person", "organisation", "user", "model"),
     sa.Index("learning_examples_by_due", "due"),
+    sa.Index("learning_examples_by_group", "organisation", "source", "model", "withheld", "label"),
     sqlite_autoincrement=True,
 )
 journal = sa.Table(  # what was learned, in its order: learners are what this makes of them
@@ -52,6 +53,7 @@ journal = sa.Table(  # what was learned, in its order: learners are what this ma
     sa.Column("label_at", sa.BigInteger, nullable=False),
     sa.Column("why", sa.String(16), nullable=False),
     sa.UniqueConstraint("example", "revision"),
+    sa.Index("learning_journal_by_revision", "revision"),
     sqlite_autoincrement=True,
 )
 learners = sa.Table(  # each one's state as of a line of the journal

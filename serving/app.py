@@ -17,6 +17,7 @@ from flows.store import Store
 from serving import (
     alert_deliveries,
     alert_outcomes,
+    alert_stats,
     alert_status,
     alerts,
     api,
@@ -32,6 +33,7 @@ from serving import (
     inference,
     ingest,
     last_scores,
+    learning,
     metrics,
     model_training,
     models,
@@ -65,9 +67,11 @@ OPERATIONS = [
     *outcomes.operations,
     *inference.operations,
     *models.operations,
+    *learning.operations,
     *model_training.operations,
     *alerts.operations,
     *alert_status.operations,
+    *alert_stats.operations,
     *alert_outcomes.operations,
     *deliveries.operations,
     *webhooks.operations,
@@ -98,7 +102,9 @@ def build(parts: api.Api, scoring_: scoring.Scoring) -> Front:
             *last_scores.routes,
             *outcomes.routes,
             *inference.routes,
+            *alert_stats.routes,
             *models.routes,
+            *learning.routes,
             *model_training.routes,
             *read_marks.routes,
             *alerts.routes,
@@ -122,6 +128,7 @@ def build(parts: api.Api, scoring_: scoring.Scoring) -> Front:
     app.state.api, app.state.requests = parts, Requests()
     app.state.scoring = scoring_
     app.state.watch = scoring_.watch
+    app.state.people = alert_stats.People(parts)
     app.state.scorer = users.Scorer(parts.vocabulary, scoring_.watch)
     app.state.trainings = trainings.Trainings(parts.settings)
     app.state.last_scores = last_scores.LastScores(parts)

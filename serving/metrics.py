@@ -60,6 +60,19 @@ DELIVERY = {  # of the process that delivers: metric, what it is
     "breakers_open": ("delivery_breakers_open", "targets that are left alone for a while since they failed"),
     "alive_at": ("delivery_alive_at", "when the process that delivers last spoke, seconds since 1970"),
 }
+LEARNING = {  # of the process that learns from outcomes
+    "alive_at": ("learning_alive_at", "when the process that learns last spoke, seconds since 1970"),
+    "learned": ("learning_labels_total", "labels learned since the database was created, corrections among them"),
+    "corrected": ("learning_corrections_total", "corrections among the labels learned"),
+    "open": ("learning_scores_open", "scores that wait for their label, or for the end of its horizon"),
+    "waiting": ("learning_predictions_waiting", "outcomes that wait for the lake to have their prediction"),
+    "set_aside": ("learning_set_aside_total", "outcomes that were not learned"),
+    "alarms": ("learning_alarms", "changes of a model's errors that were noticed, and floods; the latest 50 a learner"),
+    "alarm_at": ("learning_alarm_first_seconds", "when the latest of them was first seen, seconds since 1970"),
+    "alarm_size": ("learning_alarm_size", "how far the mean error moved in the latest of them"),
+    "calibrations": ("learning_calibrations", "organisations whose scores an online calibration moves"),
+}
+NOBODY_CAME = "outcome events dropped because nobody came to learn from them"
 CONSISTENCY = {  # what `telltale consistency` found last; absent until it ran
     "at_seconds": "when it ran, seconds since 1970",
     "rows": "served rows that were computed again",
@@ -103,14 +116,18 @@ class Reading(msgspec.Struct):
 
 
 class Said(msgspec.Struct):
-    """What processes said of themselves; `dropped`: rows of served features, by partition, that no lake came for."""
+    """What processes said of themselves; `dropped`: rows of served features, by partition, that no lake came for;
+    `outcomes_dropped`: outcome events that nobody learned from.
+    """
 
     engine: dict[str, float]
     lake: dict[str, float]
     consistency: dict[str, float]
     predictions: dict[str, float]
     delivery: dict[str, float]
+    learning: dict[str, float]
     dropped: list[int]
+    outcomes_dropped: list[int]
 
 
 async def metrics(request: Request) -> Response:
@@ -125,7 +142,9 @@ async def metrics(request: Request) -> Response:
         ),
         *_engine(said.engine),
         *_lake(said),
-        *_delivery(said.delivery),
+        *_told(DELIVERY, "channel", said.delivery),
+        *_told(LEARNING, "of", said.learning),
+        _partitioned("telltale_outcomes_dropped_total", NOBODY_CAME, said.outcomes_dropped, "counter"),
         *_requests(request.app.state.requests),
         Metric("telltale_api_uptime_seconds", "gauge", "since the API started", [
             ("", {}, time.monotonic() - parts.started)
@@ -138,18 +157,21 @@ async def _read(parts: api.Api) -> tuple[list[Reading], Said, int]:
     """(partitions, what the processes said of themselves, the store's time in ms), all of one moment."""
     partitions = range(parts.store.partitions)
     commands = [command for p in partitions for command in (pack("HGETALL", keys.counts(p)), log_ends(p))]
-    commands += [pack("GET", keys.served_dropped(p)) for p in partitions]
-    hashes = keys.GAUGES, keys.LAKE, keys.CONSISTENCY, keys.PREDICTION_COUNTS, keys.DELIVERY
+    commands += [
+        pack("GET", counter(p)) for counter in (keys.served_dropped, keys.outcomes_dropped) for p in partitions
+    ]
+    hashes = keys.GAUGES, keys.LAKE, keys.CONSISTENCY, keys.PREDICTION_COUNTS, keys.DELIVERY, keys.LEARNING
     commands += [*(pack("HGETALL", name) for name in hashes), pack("TIME")]
     answer = (await parts.client.call(pack("MULTI"), *commands, pack("EXEC")))[-1]
-    *pairs, engine, lake, consistency, predictions, delivery, (seconds, micros) = answer
-    pairs, dropped = pairs[: 2 * len(partitions)], pairs[2 * len(partitions) :]
+    n = len(partitions)
+    pairs, dropped, told, (seconds, micros) = answer[: 2 * n], answer[2 * n : 4 * n], answer[4 * n : -1], answer[-1]
     readings = [
         Reading({name.decode(): int(value) for name, value in _pairs(counts)}, newest, waiting)
         for counts, (newest, waiting) in zip(pairs[::2], pairs[1::2], strict=True)
     ]
-    numbers = (_numbers(engine), _numbers(lake), _numbers(consistency), _numbers(predictions), _numbers(delivery))
-    said = Said(*numbers, [int(n or 0) for n in dropped])
+    lost = [int(count or 0) for count in dropped]
+    engine, lake, consistency, predictions, delivery, learning = map(_numbers, told)
+    said = Said(engine, lake, consistency, predictions, delivery, learning, lost[:n], lost[n:])
     return readings, said, int(seconds) * 1000 + int(micros) // 1000
 
 
@@ -203,15 +225,15 @@ def _lake(said: Said) -> list[Metric]:
     return found
 
 
-def _delivery(said: dict[str, float]) -> list[Metric]:
-    """`name`, or `name@channel`."""
+def _told(meanings: dict[str, tuple[str, str]], label: str, said: dict[str, float]) -> list[Metric]:
+    """`name`, or `name@value of the label`."""
     found: dict[str, Metric] = {}
     for field, value in sorted(said.items()):
-        name, _, channel = field.partition("@")
-        metric, meaning = DELIVERY[name]
+        name, _, of = field.partition("@")
+        metric, meaning = meanings[name]
         kind = "counter" if metric.endswith("_total") else "gauge"
         series = found.setdefault(name, Metric(f"telltale_{metric}", kind, meaning, []))
-        series.samples.append(("", {"channel": channel} if channel else {}, value))
+        series.samples.append(("", {label: of} if of else {}, value))
     return list(found.values())
 
 

@@ -49,6 +49,7 @@ CHILDREN = (
     Child(name="lake", command=module("flows.lake"), rank=2, wait=4.0),
     Child(name="alerts", command=module("flows.alert_drain"), rank=2, wait=1.0),
     Child(name="delivery", command=module("flows.delivering"), rank=2, wait=1.5),
+    Child(name="learning", command=module("flows.learning"), rank=2, wait=6.0),
 )
 
 
