@@ -74,8 +74,7 @@ class CrmList(msgspec.Struct):
 
 def _made(request: Request, sql: sa.Connection, told: CrmTold, old: CrmTarget | None) -> CrmTarget:
     _check_url(request, told.url)
-    kept = old.headers if old else {}
-    headers = {name: kept.get(name, MASK) if value == MASK else value for name, value in told.headers.items()}
+    headers = _headers(told, old)
     _check_headers(headers)
     given = {f: getattr(told, f) for f in CrmTold.__struct_fields__}
     made = CrmTarget(**(made_of(KIND, request, old) | given | {"headers": headers}))
@@ -99,6 +98,19 @@ def _check_url(request: Request, url: str) -> None:
         raise ApiError(422, str(error), "url") from None
 
 
+def _headers(told: CrmTold, old: CrmTarget | None) -> dict[str, str]:
+    """What is masked stays as it is, at the same host alone: no secret is sent elsewhere by whoever may not see it.
+
+    Raises ApiError 422.
+    """
+    kept = old.headers if old else {}
+    same = old is not None and urlsplit(old.url)[:2] == urlsplit(told.url)[:2]
+    hidden = {name for name, value in told.headers.items() if value == MASK}
+    if hidden and (not same or not hidden <= kept.keys()):
+        raise ApiError(422, f"expected the value of {min(hidden)} again, since the host is another one", "headers")
+    return {name: kept[name] if name in hidden else value for name, value in told.headers.items()}
+
+
 def _check_headers(headers: dict[str, str]) -> None:
     for name, value in headers.items():
         if not _TOKEN.fullmatch(name) or name.lower() in OURS:
@@ -108,13 +120,16 @@ def _check_headers(headers: dict[str, str]) -> None:
 
 
 def _told(one: CrmTarget) -> CrmTold:
-    return CrmTold(**{f: getattr(one, f) for f in CrmTold.__struct_fields__})
+    return CrmTold(**_masked(one))
 
 
 def _shown(one: CrmTarget) -> ShownCrm:
+    return ShownCrm(**_masked(one), id=one.id, created_at=instant(one.created_at), updated_at=instant(one.updated_at))
+
+
+def _masked(one: CrmTarget) -> dict[str, Any]:
     told = {f: getattr(one, f) for f in CrmTold.__struct_fields__}
-    told["headers"] = dict.fromkeys(one.headers, MASK)
-    return ShownCrm(**told, id=one.id, created_at=instant(one.created_at), updated_at=instant(one.updated_at))
+    return told | {"headers": dict.fromkeys(one.headers, MASK)}
 
 
 def _leaves(sql: sa.Connection, one: CrmTarget) -> None:
