@@ -45,7 +45,8 @@ def test_feast_is_imported_by_one_file_alone() -> None:
 
 
 @pytest.mark.parametrize(
-    "process", ["serving.app", "flows.alerting", "flows.lake", "flows.alert_drain", "serving.feature_server"]
+    "process",
+    ["serving.app", "flows.alerting", "flows.lake", "flows.alert_drain", "flows.delivering", "serving.feature_server"],
 )
 def test_feast_stays_out_of_the_processes_that_run(process: str) -> None:
     """Importing Feast takes 5 s and 179 MB."""
