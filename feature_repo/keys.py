@@ -2,6 +2,7 @@
 
 STORE = "tt:store"  # hash: partitions, clock, seed, version; written once when the store is created
 KEYS = "tt:write_keys"  # hash: write key -> organisation
+ADMINS = "tt:write_keys:admin"  # set: write keys that may also train and deploy models, which all organisations share
 VOCABULARIES = "tt:vocabularies"  # hash: fingerprint -> codebook (JSON), so that older entries and state stay readable
 LAYOUTS = "tt:layouts"  # hash: fingerprint -> names of a state row's numbers, for the same reason
 ERAS = (

@@ -113,6 +113,7 @@ def _user_options(user: argparse.ArgumentParser) -> None:
 def _keys_options(keys: argparse.ArgumentParser) -> None:
     keys.add_argument("do", nargs="?", choices=["list", "make"], default="list")
     keys.add_argument("organisation", nargs="?", default="main")
+    keys.add_argument("--admin", action="store_true", help="with make: a key that may also train and deploy models")
 
 
 def _features_options(features: argparse.ArgumentParser) -> None:
@@ -214,12 +215,13 @@ def _keys(settings: Settings, given: argparse.Namespace, more: Sequence[str]) ->
     client = connect(settings)
     try:
         if given.do == "make":
-            print(write_keys.make(client, given.organisation))
+            print(write_keys.make(client, given.organisation, admin=given.admin))
             return
     except ValueError as error:
         raise Complaint(str(error)) from None
+    admins = write_keys.administrators(client)
     for key, organisation in write_keys.listed(client).items():
-        print(f"{key}  {organisation}")
+        print(f"{key}  {organisation}" + ("  admin" if key in admins else ""))
 
 
 def _features(settings: Settings, given: argparse.Namespace, more: Sequence[str]) -> int:

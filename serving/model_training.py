@@ -9,6 +9,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from serving import api
+from serving.administration import FORBIDDEN, administrator
 from serving.errors import MAX_SHOWN, ApiError, json_response
 from serving.given import ERRORS, given
 from serving.models import NAME
@@ -25,11 +26,12 @@ class TrainingList(msgspec.Struct, frozen=True):
 
 
 async def train(request: Request) -> Response:
+    who = await administrator(request)
     name, asked = _service(request), await given(request, TrainRequest, BODY_BYTES)
     trainings = _trainings(request)
     job = await run_in_threadpool(trainings.prepare, name, asked)
     try:
-        started = trainings.start(name, job, asked, api.organisation(request))
+        started = trainings.start(name, job, asked, who)
     except Busy as error:
         raise ApiError(409, str(error)) from None
     return json_response(started, 202)
@@ -73,7 +75,7 @@ operations = [
         takes=TrainRequest,
         gives=Training,
         later="it has begun: ask for the job",
-        errors={404: "no service has this name", 409: "it is being trained already", **ERRORS},
+        errors={404: "no service has this name", 409: "it is being trained already", **ERRORS, **FORBIDDEN},
     ),
     Operation(
         path=_PATH,

@@ -16,6 +16,7 @@ from onnx_models.library import Library
 from onnx_models.registry import ModelError, NoModel, NoVersion
 from onnx_models.watch import Watch
 from serving import api, model_messages
+from serving.administration import FORBIDDEN, administrator
 from serving.errors import ApiError, as_response, json_response
 from serving.given import ERRORS, given
 from serving.model_messages import (
@@ -84,14 +85,14 @@ def _version(request: Request) -> str | None:
 
 
 async def promote(request: Request) -> Response:
-    told, who = await given(request, Promotion, BODY_BYTES), api.organisation(request)
+    who, told = await administrator(request), await given(request, Promotion, BODY_BYTES)
     return await _changed(
         request, lambda library, name: library.promote(name, told.version, who, told.why, told.instead or "")
     )
 
 
 async def roll_back(request: Request) -> Response:
-    told, who = await given(request, Rollback, BODY_BYTES), api.organisation(request)
+    who, told = await administrator(request), await given(request, Rollback, BODY_BYTES)
     return await _changed(request, lambda library, name: library.rollback(name, who, told.why, told.instead or ""))
 
 
@@ -169,7 +170,7 @@ def _post(path: str, summary: str, takes: Any = None) -> Operation:
         parameters=(NAME,),
         takes=takes,
         gives=ModelVersions,
-        errors=UNKNOWN | refused | (ERRORS if takes else {}),
+        errors=UNKNOWN | refused | (ERRORS | FORBIDDEN if takes else {}),
     )
 
 

@@ -78,6 +78,7 @@ def live(settings: Settings, module: str = "serving.app") -> Iterator[Live]:
     settings = msgspec.structs.replace(settings, port=free_port())
     with contextlib.closing(connect(settings)) as client:
         client.hset(keys.KEYS, KEY, ORGANISATION)
+        client.sadd(keys.ADMINS, KEY)
     command = [sys.executable, "-m", module, str(settings.port)]
     process = subprocess.Popen(command, env=environment(settings), cwd=ROOT)
     running = Live(settings, process)

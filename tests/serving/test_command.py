@@ -99,6 +99,14 @@ def test_keys_are_made_and_listed(client: redis.Redis, settings: Settings) -> No
     assert write_keys.first(client) == (key, False)
 
 
+def test_a_key_of_an_administrator_is_told_from_others(client: redis.Redis, settings: Settings) -> None:
+    """The list says which may train and deploy models; the first key, which is posted with, may not."""
+    first, _ = write_keys.first(client)
+    key = telltale("keys", "make", "ops", "--admin", TELLTALE_REDIS_URL=settings.redis_url).stdout.strip()
+    listed = telltale("keys", TELLTALE_REDIS_URL=settings.redis_url).stdout
+    assert listed == f"{first}  main\n{key}  ops  admin\n"
+
+
 @pytest.mark.parametrize("name", ["", "a/b", "x" * 101, "a\nb"])
 def test_an_organisation_with_an_impossible_name_gets_no_key(client: redis.Redis, name: str) -> None:
     """A slash would mix organisations up: `organisation/user` is an identity."""

@@ -22,6 +22,7 @@ from serving.command import main as telltale
 from tests.flows.made_models import logistic
 from tests.live import Live, environment, live, worker
 from tests.logged import Log
+from tests.serving.test_ingest import basic
 from tests.serving.test_users import written
 
 SERVICE = next(service for service in SERVICES if service.alert)
@@ -54,8 +55,26 @@ def api(ground: tuple[Live, Settings, Log]) -> Live:
 
 
 @pytest.fixture
+def log(ground: tuple[Live, Settings, Log]) -> Log:
+    return ground[2]
+
+
+@pytest.fixture
 def library(ground: tuple[Live, Settings, Log]) -> Library:
     return Library.of(ground[1])
+
+
+@pytest.mark.parametrize("what", ["promote", "rollback", "train"])
+def test_models_are_an_administrators_business(api: Live, library: Library, log: Log, what: str) -> None:
+    """They score for every organisation: a write key reads of them, and changes nothing."""
+    log.client.hset(keys.KEYS, "plain", "acme")
+    headers = {"Authorization": basic("plain"), "Content-Type": "application/json"}
+    before = library.book(NAME)
+    answer = api.ask("POST", f"/v1/models/{NAME}/{what}", b'{"version": "%s"}' % A.encode(), headers)
+    assert answer.status == 403
+    assert "telltale keys make --admin" in answer.json["detail"]
+    assert library.book(NAME) == before
+    assert api.ask("GET", f"/v1/models/{NAME}/versions", None, headers).status == 200
 
 
 def test_all_models_are_listed(api: Live) -> None:
