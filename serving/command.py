@@ -67,6 +67,7 @@ def parser() -> argparse.ArgumentParser:
     _features_options(_add(commands, "features", "the feature store: check, address, serve, report", _features))
     _models_options(_add(commands, "models", "the registry: list, show, promote, rollback, verify", _models))
     _delivery_options(_add(commands, "delivery", "what was sent where: list, dead, retry", _delivery))
+    _learning_options(_add(commands, "learning", "what outcomes taught: status, report", _learning))
     _keys_options(_add(commands, "keys", "the write keys; `keys make ORGANISATION` makes one", _keys))
     return top
 
@@ -132,6 +133,12 @@ def _delivery_options(delivery: argparse.ArgumentParser) -> None:
     from serving.delivery_command import options
 
     options(delivery)
+
+
+def _learning_options(learning: argparse.ArgumentParser) -> None:
+    from serving.learning_command import options
+
+    options(learning)
 
 
 def _refuse_python() -> None:
@@ -236,6 +243,12 @@ def _models(settings: Settings, given: argparse.Namespace, more: Sequence[str]) 
 
 def _delivery(settings: Settings, given: argparse.Namespace, more: Sequence[str]) -> int:
     from serving.delivery_command import run
+
+    return run(settings, given)
+
+
+def _learning(settings: Settings, given: argparse.Namespace, more: Sequence[str]) -> int:
+    from serving.learning_command import run
 
     return run(settings, given)
 

@@ -78,18 +78,22 @@ class Detectors:
         if self.adwin.drift_detected:
             dropped = width + 1 - self.adwin.width
             before = (total + error - self.adwin.total) / dropped if dropped else mean
-            fresh = self._alarm("adwin", at, before, self.adwin.estimation)
+            fresh = self._alarm("adwin", at, before)
         if self.page_hinkley.drift_detected:
-            fresh = self._alarm("page_hinkley", at, mean, self.recent) or fresh
+            fresh = self._alarm("page_hinkley", at, mean) or fresh
+        if self._lately():
+            self.alarms[-1].after = self.recent  # when it was seen first, few errors were new
         return fresh
 
-    def _alarm(self, by: str, at: int, before: float, after: float) -> bool:
-        last = self.alarms[-1] if self.alarms else None
-        if last is not None and self.outcomes - last.outcome <= SAME:
+    def _lately(self) -> bool:
+        return bool(self.alarms) and self.outcomes - self.alarms[-1].outcome <= SAME
+
+    def _alarm(self, by: str, at: int, before: float) -> bool:
+        if self._lately():
+            last = self.alarms[-1]
             last.by, last.last, last.times = sorted({*last.by, by}), at, last.times + 1
-            last.after = after
             return False
-        self.alarms = [*self.alarms, Alarm([by], at, at, self.outcomes, before, after)][-KEPT:]
+        self.alarms = [*self.alarms, Alarm([by], at, at, self.outcomes, before, self.recent)][-KEPT:]
         return True
 
     def seen(self) -> Seen:

@@ -11,7 +11,7 @@ Source = Literal["alert", "prediction", "sample"]
 Scope = Literal["model", "version", "organisation"]  # one learner a model; a version of it; a version and organisation
 
 
-class Example(msgspec.Struct, frozen=True, kw_only=True):
+class Example(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """A score as it was told, and what became of it. Times: ms since 1970; `at`: when it was scored.
 
     `raw`: the model's own calibrated probability, before any online calibration: what (a, b) are applied to. `score`:
