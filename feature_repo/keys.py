@@ -22,6 +22,7 @@ CONSISTENCY = "tt:consistency"  # hash: what `telltale consistency` last found, 
 PREDICTIONS = "tt:predictions"  # stream: predictions that were answered, until the lake has them
 PREDICTIONS_POSITION = "tt:predictions:lake"  # id of the last of its entries that the lake contains
 PREDICTION_COUNTS = "tt:predictions:counts"  # hash: logged, dropped: predictions since the store was created
+LEARNING = "tt:learning"  # hash: what the learner last said of itself, for /metrics
 SCORE_SETS = "tt:score_sets"  # hash: fingerprint -> models and versions (JSON) of the last scores beside the features
 REBUILDING = "tt:rebuilding"  # how far `telltale rebuild` came, until it is done: nothing else may start before
 
