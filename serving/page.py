@@ -46,7 +46,7 @@ def _templates() -> jinja2.Environment:
         lstrip_blocks=True,
     )
     made.filters |= page_words.FILTERS
-    made.globals["bar"] = page_charts.bar
+    made.globals |= {"bar": page_charts.bar, "interval": page_charts.interval, "span": page_words.span}
     return made
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from starlette.exceptions import HTTPException
 
-from serving import page_acts, page_alerts, page_assets, page_people, page_sign_in, page_system
+from serving import page_acts, page_alerts, page_assets, page_people, page_sign_in, page_statistics, page_system
 from serving.page import missing
 
 handlers = {HTTPException: missing}
@@ -14,5 +14,6 @@ routes = [
     *page_acts.routes,
     *page_alerts.routes,
     *page_people.routes,
+    *page_statistics.routes,
     *page_system.routes,
 ]

@@ -38,6 +38,16 @@ def whole(part: float) -> str:
     return f"{min(part * 100, 99) if part < 1 else 100:.0f} %"
 
 
+def span(low: float, high: float) -> str:
+    """A range of shares, in whole percent."""
+    return f"{low * 100:.0f}–{high * 100:.0f} %"
+
+
+def tenth(low: str) -> str:
+    """The tenth of scores that begins there: `0.3` as `0.3–0.4`."""
+    return f"{low}–{float(low) + 0.1:.1f}"
+
+
 def part(value: float) -> str:
     """0-1 in two digits."""
     return f"{value:.2f}"
@@ -54,6 +64,11 @@ def seconds(value: float) -> str:
         if value >= 2 * size:
             return f"{value / size:.3g} {name}"
     return f"{value:.2g} s" if value < 10 else f"{value:.0f} s"
+
+
+def hours(value: float | None) -> str:
+    """Hours in the unit that suits them."""
+    return "–" if value is None else seconds(value * 3600)
 
 
 def exact(value: float | None) -> str:
@@ -97,10 +112,12 @@ FILTERS = {
     "percent": percent,
     "part": part,
     "whole": whole,
+    "tenth": tenth,
     "quoted": quoted,
     "plural": plural,
     "number": number,
     "amount": amount,
     "exact": exact,
+    "hours": hours,
     "seconds": seconds,
 }

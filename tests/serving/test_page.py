@@ -16,7 +16,8 @@ from tests.serving.page_desk import Browser, Desk
 from tests.serving.test_users import written
 
 EVIL = """<script>alert(1)</script>"'><img src=x onerror=alert(2)>"""
-PAGES = ("/", "/people", "/system")
+DAY_MS = 86_400_000
+PAGES = ("/", "/people", "/statistics", "/system")
 
 
 @pytest.fixture
@@ -269,6 +270,37 @@ def test_a_person_stands_with_features_and_scores(browser: Browser, desk: Desk, 
     for said in ("a b/c%25", "documents opened", "Investment interest", "alerts from", "Delivered"):
         assert said in page
     assert "Nothing is known of nobody yet." in text(browser.get("/people/nobody"))
+
+
+def test_statistics_tell_what_came_of_alerts(browser: Browser, desk: Desk) -> None:
+    """The API's figures, with their ranges; the columns add up to them."""
+    made = desk.add(*range(8), scored_at=DAY_MS * 20_000)
+    desk.add(8, scored_at=DAY_MS * 20_003)
+    told = [("ids", one.id) for one in made[:4]]
+    browser.post("/alerts/outcome", *told, ("outcome", "TRUE_POSITIVE"), ("converted", "true"), ("value", "1000"))
+    browser.post("/alerts/outcome", ("ids", made[4].id), ("outcome", "FALSE_POSITIVE"))
+    page = browser.get("/statistics?since=2024-10-04&until=2024-10-08")
+    shown = " ".join(text(page).split())
+    for said in ("44.4 % 19–73 %", "80 % 38–96 %", "4000", "Likely to sell", "5 with an outcome"):
+        assert said in shown
+    columns = re.findall(r"<title>(\S+): (\d+), (\d+) converted</title>", page.body.decode())
+    assert columns == [
+        ("2024-10-04", "8", "4"),
+        ("2024-10-05", "0", "0"),
+        ("2024-10-06", "0", "0"),
+        ("2024-10-07", "1", "0"),
+        ("2024-10-08", "0", "0"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("query", "said"),
+    [("since=yesterday", "expected a date as 2026-03-31"), ("since=2026-02-02&until=2026-01-01", "after the last")],
+)
+def test_dates_that_cannot_be_are_told(browser: Browser, query: str, said: str) -> None:
+    answer = browser.get(f"/statistics?{query}")
+    assert answer.status == 400
+    assert said in answer.body.decode()
 
 
 def test_health_says_what_is_in_the_way(browser: Browser) -> None:

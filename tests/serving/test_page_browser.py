@@ -236,7 +236,7 @@ def test_what_somebody_sent_runs_nowhere(tab: Tabs, desk: Desk, log: Log) -> Non
     assert page.evaluate("window.owned") is None
 
 
-PATHS = ("/sign-in", "/", "/people", "/people/ada", "/system")
+PATHS = ("/sign-in", "/", "/people", "/people/ada", "/statistics", "/system")
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
