@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import threading
 import time
@@ -10,6 +11,7 @@ from typing import TypeVar
 
 from feature_repo.declare import Service
 from onnx_models.library import Library, Mark
+from onnx_models.making import bury
 from onnx_models.proof import Untried
 from onnx_models.registry import ModelError
 from onnx_models.session import Model
@@ -43,6 +45,7 @@ class Watch:
         self._inputs = {service.name: service.features for service in services}
         self._prepare = prepare
         self._marks: dict[str, Mark] = {}
+        self._made: set[str] = set()  # of which a version is being made
         self._again: dict[str, float] = {}  # when to try what was refused
         self._looking, self._stopping = threading.Lock(), threading.Event()
         self._thread: threading.Thread | None = None
@@ -69,12 +72,14 @@ class Watch:
         with self._looking:
             for name in self._inputs:
                 mark = self.library.mark(name)
-                if again or mark != self._marks.get(name) or time.monotonic() > self._again.get(name, float("inf")):
+                due = mark != self._marks.get(name) or name in self._made
+                if again or due or time.monotonic() > self._again.get(name, float("inf")):
                     self._take(name, wait=wait)
                     self._marks[name] = mark
 
     def _take(self, name: str, *, wait: bool) -> None:
         wrong: list[ModelError] = []
+        self._look_at_makers(name)
         model, shadow = self._deployed(name, wrong, wait=wait), self._shadow(name, wrong, wait=wait)
         self.models = _with(self.models, name, model and self._calibrated(model, wrong))
         self.shadows = _with(self.shadows, name, shadow)
@@ -84,6 +89,11 @@ class Watch:
         self.refused = _with(self.refused, name, why or None)
         patience = 0.0 if any(isinstance(error, Untried) for error in wrong) else AGAIN_S
         self._again[name] = time.monotonic() + patience if wrong else float("inf")
+
+    def _look_at_makers(self, name: str) -> None:
+        """As long as a version is made: whoever makes it may be killed, which changes no file."""
+        with contextlib.suppress(ModelError, OSError):  # a registry that cannot be read is told with the models
+            (self._made.add if bury(self.library, name) else self._made.discard)(name)
 
     def _deployed(self, name: str, wrong: list[ModelError], *, wait: bool) -> Model | None:
         """The deployed version; where it cannot be trusted the one that scores now, or one before it."""

@@ -65,9 +65,12 @@ def _names(library: Library, name: str | None) -> list[str]:
 
 
 def _list(settings: Settings, given: argparse.Namespace) -> int:
+    from onnx_models.making import bury
     from serving import model_messages
 
     library = _library(settings)
+    for name in _names(library, given.name):
+        bury(library, name)  # whoever made it may have been killed while nothing ran
     found = [model_messages.registry(library, name) for name in _names(library, given.name)]
     if given.json:
         _json(found)

@@ -10,6 +10,7 @@ import msgspec
 
 from onnx_models import card
 from onnx_models.library import Library, me
+from onnx_models.making import bury, making
 from training import card_text, export, plots
 from training.job import Made
 
@@ -42,6 +43,12 @@ def register(library: Library, made: Made, why: str, *, promote: bool) -> Publis
     is retired and can never be deployed. Raises ModelError.
     """
     made = _named(made, list(library.places))
+    bury(library, made.metadata.name)
+    with making(library, made.metadata.name, made.metadata.version):
+        return _registered(library, made, why, promote=promote)
+
+
+def _registered(library: Library, made: Made, why: str, *, promote: bool) -> Published:
     name, version, who = made.metadata.name, made.metadata.version, me()
     first = library.current(name) is None
     library.register(name, version, "TRAINING", who, why)

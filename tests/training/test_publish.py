@@ -11,6 +11,7 @@ from feature_repo.declare import Service
 from feature_repo.vocabulary import Vocabulary
 from onnx_models import card
 from onnx_models.library import Library
+from onnx_models.making import bury
 from onnx_models.registry import Conflict
 from onnx_models.session import ONNX_ERRORS
 from tests.training import made_rows
@@ -70,6 +71,20 @@ def test_what_a_gate_stopped_is_never_deployed(made: Made, tmp_path: Path) -> No
     with pytest.raises(Conflict, match="a version that passed its gates"):
         library.promote(NAME, found.metadata.version, "somebody", "in a hurry")
     assert library.current(NAME) is None
+
+
+def test_a_version_is_its_makers_until_it_is_done(made: Made, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever looks for makers that were killed meanwhile lets it be."""
+    library = Library(tmp_path / "home", tmp_path / "shipped")
+    write = publish.write
+
+    def looked_at(directory: Path, made: Made) -> Path:
+        assert bury(library, NAME)
+        return write(directory, made)
+
+    monkeypatch.setattr(publish, "write", looked_at)
+    assert publish.register(library, made, "a test", promote=False).state == "DEPLOYED"
+    assert not bury(library, NAME)
 
 
 def test_a_job_that_breaks_leaves_nothing_to_be_deployed(made: Made, tmp_path: Path) -> None:
