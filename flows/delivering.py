@@ -11,6 +11,7 @@ import logging
 import signal
 import socket
 import sys
+import time
 from collections.abc import AsyncIterator, Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -22,7 +23,7 @@ from feature_repo import settings
 from feature_repo.settings import SettingError, Settings
 from flows import post
 from flows.addresses import networks
-from flows.alert_store import open_alerts
+from flows.alert_store import AlertStore, open_alerts
 from flows.channel import Channels, Plan
 from flows.delivery import PAUSE_S, SQL_DOWN, Delivery
 from flows.delivery_link import Link
@@ -105,6 +106,16 @@ async def _beside(task: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
         await asyncio.gather(running, return_exceptions=True)
 
 
+def _opened(given: Settings) -> AlertStore:
+    """Waits for the database."""
+    while True:
+        try:
+            return open_alerts(given)
+        except SQL_DOWN as error:
+            log.warning("waiting: %s", str(error).partition("\n")[0])
+            time.sleep(PAUSE_S)
+
+
 def main() -> int:
     """0 when told to end; 1 when another process took over, 2 when a setting is wrong."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
@@ -117,7 +128,7 @@ def main() -> int:
 
 def _main(given: Settings) -> int:
     networks(given.webhook_allow)
-    store = open_alerts(given)
+    store = _opened(given)
     try:
         uvloop.run(deliver(given, store.engine))
     except SupersededError as error:

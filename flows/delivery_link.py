@@ -35,20 +35,17 @@ class Link:
         self._ending = threading.Event()
         self._redis: tuple[redis.Redis, Store] | None = None  # of the thread that asks SQL
         self._log_ms, self._not_before = 0, 0.0
-        self._thread: threading.Thread | None = None
 
     def start(self, delivery: Delivery, loop: asyncio.AbstractEventLoop) -> None:
         def ring() -> None:
             with contextlib.suppress(RuntimeError):  # the loop has ended
                 loop.call_soon_threadsafe(delivery.bell.set)
 
-        self._thread = threading.Thread(target=self._follow, args=(delivery, ring), daemon=True)
-        self._thread.start()
+        threading.Thread(target=self._follow, args=(delivery, ring), daemon=True).start()
 
     def stop(self) -> None:
+        """Its thread may still wait for a word from Redis; nobody waits for it."""
         self._ending.set()
-        if self._thread is not None:
-            self._thread.join(2 * SAY_S)
 
     def log_ms(self) -> int:
         """The time that alerts' statuses go by, ms since 1970; while Redis is down, as it was last known."""

@@ -7,6 +7,7 @@ import random
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import sqlalchemy as sa
@@ -16,7 +17,7 @@ from flows import alert_status, delivery_figures, delivery_list, webhooks
 from flows.addresses import networks
 from flows.alert import Alert
 from flows.alert_store import AlertStore, open_alerts
-from flows.channel import Channels, Plan
+from flows.channel import Channel, Channels, Plan
 from flows.delivery import Delivery
 from flows.delivery_figures import Figures
 from flows.delivery_list import Attempt, Listed, Which
@@ -66,7 +67,7 @@ class Delivered(msgspec.Struct):
 
     async def to_the_end(self, most: int = 100) -> list[int]:
         """Moves the clock from wait to wait until nothing waits; the moments at which something was due."""
-        moments = []
+        moments: list[int] = []
         await self.until_quiet()
         while (due := self.delivery.lanes.wakes()) is not None and len(moments) < most:
             self.clock.ms = due
@@ -136,11 +137,11 @@ def stored(home: Path) -> Iterator[AlertStore]:
 
 @contextlib.asynccontextmanager
 async def delivered(
-    home: Path, channels: Sequence[object] = (), plan: Plan | None = None, seed: int = 1
+    home: Path, channels: Sequence[Channel[Any]] = (), plan: Plan | None = None, seed: int = 1
 ) -> AsyncIterator[Delivered]:
     """With webhooks, unless other channels are given."""
     clock, web = Clock(), Web(INSIDE)
-    named: Channels = {one.name: one for one in channels or (WebhookChannel(web, clock),)}  # type: ignore[attr-defined]
+    named: Channels = {one.name: one for one in channels or (WebhookChannel(web, clock),)}
     with stored(home) as store:
         outbox = Outbox(store.engine, plan or Everywhere(), named, Sender("test"))
         delivery = Delivery(outbox, clock=clock, log_clock=clock, chance=random.Random(seed))

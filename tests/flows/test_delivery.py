@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import pytest
 import sqlalchemy as sa
@@ -28,7 +29,9 @@ SPECIFIED_S = (5, 300, 1800, 7200, 18_000, 36_000, 50_400, 72_000, 86_400)  # St
 class Told:
     """A channel that does what it is told, and notes what it was handed."""
 
-    name, schedule, timeout_s, at_once = "webhook", (5.0, 300.0), 0.2, 2
+    name, at_once = "webhook", 2
+    schedule: tuple[float, ...] = (5.0, 300.0)
+    timeout_s: float = 0.2
 
     def __init__(self, *results: Result | BaseException) -> None:
         self.results, self.sent = list(results), list[Parcel]()
@@ -256,7 +259,7 @@ def test_a_digest_is_made_when_it_is_due_and_then_stays_as_it_is(tmp_path: Path)
 
     class Folding(Everywhere):
         def deliveries(self, connection: sa.Connection, stored: Sequence, now_ms: int) -> list[NewDelivery]:  # type: ignore[type-arg]
-            whom = {"organisation": "acme", "channel": "webhook", "target": "wh_1"}
+            whom: dict[str, Any] = {"organisation": "acme", "channel": "webhook", "target": "wh_1"}
             digest = NewDelivery(**whom, of="digest 1", body=None, due_at=START + HOUR)
             folded = [NewDelivery(**whom, of=one.alert.id, alert=one.alert.id, into=digest.id) for one in stored]
             return [digest, *folded]

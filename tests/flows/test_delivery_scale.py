@@ -9,7 +9,7 @@ import msgspec
 import sqlalchemy as sa
 
 from flows import delivery_figures, delivery_list, delivery_upkeep
-from flows.channel import Gone, Sent
+from flows.channel import Gone, Result, Sent
 from flows.delivery_list import Which
 from flows.delivery_sender import Sender
 from flows.everywhere import Everywhere
@@ -63,7 +63,8 @@ def test_what_is_asked_is_found_by_indexes(tmp_path: Path) -> None:
         assert outbox.news()
         lanes = Lanes({"webhook": 2})
         taken = outbox.turn(Draft(lanes, START), [], START).taken
-        ended = [Ended(one.parcel, result, START, 1) for one, result in zip(taken, (Sent(), Gone("no")), strict=True)]
+        results: list[Result] = [Sent(), Gone("no")]
+        ended = [Ended(one.parcel, result, START, 1) for one, result in zip(taken, results, strict=True)]
         outbox.turn(Draft(lanes, START), ended, START)
         with store.writing() as sql:
             for which in WHICH:

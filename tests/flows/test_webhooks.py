@@ -6,6 +6,7 @@ import asyncio
 import json
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 from standardwebhooks import Webhook as Verifier
@@ -81,7 +82,7 @@ def test_after_a_rotation_both_secrets_sign_for_a_day() -> None:
     """Then the new one alone."""
     old = hook("https://unused.example/")
     new = webhooks.rotated(old, wall_ms())
-    changes = {"secret": new.secret, "old_secret": new.old_secret, "old_until": new.old_until}
+    changes: dict[str, Any] = {"secret": new.secret, "old_secret": new.old_secret, "old_until": new.old_until}
     _, (came,), _ = asyncio.run(sent("/x", **changes))
     assert verified(came, new.secret, old.secret) == [True, True]
     changes["old_until"] = wall_ms() - 1

@@ -68,7 +68,7 @@ class Hooks(msgspec.Struct):
     def make(self, path: str, **told: object) -> dict[str, Any]:
         answer = self.api.post("/v1/webhooks", {"url": self.receiver.url(path), **told})
         assert answer.status == 200, answer.body
-        return answer.json  # type: ignore[no-any-return]
+        return answer.json
 
     def change(self, method: str, path: str, message: object = None) -> Answer:
         headers = {**self.api.login, "Content-Type": "application/json"}
@@ -97,7 +97,7 @@ class Hooks(msgspec.Struct):
             time.sleep(0.02)
 
     def deliveries(self, query: str) -> list[dict[str, Any]]:
-        return self.api.ask("GET", f"/v1/deliveries?{query}").json["deliveries"]  # type: ignore[no-any-return]
+        return self.api.ask("GET", f"/v1/deliveries?{query}").json["deliveries"]
 
     def ended(self, query: str, n: int = 1) -> list[dict[str, Any]]:
         """The deliveries, once there are so many and all have come to an end."""
