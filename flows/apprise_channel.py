@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import re
 import sys
 import threading
 from collections.abc import Mapping, Sequence
 from functools import cache
 from typing import Any
-from urllib.parse import parse_qsl, urlsplit
+from urllib.parse import unquote
 
 import msgspec
 import sqlalchemy as sa
@@ -25,9 +26,13 @@ from flows.recipients import Personal, reachable
 SCHEDULE: tuple[float, ...] = (5, 30, 120, 600, 1800, 7200, 21_600)  # some 9 h: news that comes later is none
 TIMEOUT_S = 20.0
 LOCAL = {"blink1", "dbus", "qt", "kde", "glib", "gnome", "macosx", "syslog", "windows", "vapid", "fcm"}
-READS_FILES = {"template", "keyfile", "subfile", "subscription", "pgpkey", "cert", "key", "attach"}  # options that do
+READS_FILES = {"template", "keyfile", "subfile", "subscription", "pgppub", "pgpprv", "attach"}  # options that do
 _decode = msgspec.json.Decoder(Message).decode
 _guard = threading.local()  # of a thread that sends: the networks it may reach beside public addresses
+
+
+class UnfitError(ValueError):
+    """A URL that leads to no service, or to none for us. Its words do not tell the URL, which holds secrets."""
 
 
 class AppriseChannel:
@@ -69,14 +74,12 @@ class AppriseChannel:
         """No answer of a service says that nothing will ever arrive."""
 
     def _sent(self, message: Message, url: str) -> Result:
-        """On a thread. Why it failed the library tells in its log alone, which is heard here."""
-        try:
-            service = made(url)
-        except ValueError as error:
-            return Dead(str(error))
+        """On a thread, so it ends with a result whatever happens: somebody waits for it."""
         _guard.allowed, _guard.said = self._allowed, []
         try:
-            done = service.notify(body=message.text, title=message.title, body_format="text")
+            done = made(url).notify(body=message.text, title=message.title, body_format="text")
+        except UnfitError as error:
+            return Dead(str(error))
         except Exception as error:  # noqa: BLE001 # of a service's own code, whose trace may tell the URL
             return Retry(f"{type(error).__name__} in apprise")
         finally:
@@ -86,23 +89,24 @@ class AppriseChannel:
 
 
 def made(url: str) -> Any:
-    """The service behind a URL. Raises ValueError that does not tell the URL, which holds secrets."""
+    """The service behind a URL. Raises UnfitError."""
     check_service(url)
     service = _apprise().Apprise.instantiate(url, asset=_asset(), suppress_exceptions=True)
     if service is None:
-        raise ValueError(f"apprise knows no service {scheme(url)}://, or the URL lacks something that it needs")
+        raise UnfitError(f"apprise knows no service {scheme(url)}://, or the URL lacks something that it needs")
     return service
 
 
 def check_service(url: str) -> None:
-    """Refuses what would act on this machine instead of telling somebody, or read its files. Raises ValueError."""
+    """Refuses what would act on this machine instead of telling somebody, or read its files. Raises UnfitError."""
     if "://" not in url or not url.isprintable():
-        raise ValueError("expected a URL of apprise, as slack://TokenA/TokenB/TokenC")
+        raise UnfitError("expected a URL of apprise, as slack://TokenA/TokenB/TokenC")
     if scheme(url) in LOCAL:
-        raise ValueError(f"{scheme(url)}:// would act on this machine")
-    options = {name.lower().lstrip("+-:") for name, _ in parse_qsl(urlsplit(url).query, keep_blank_values=True)}
+        raise UnfitError(f"{scheme(url)}:// would act on this machine")
+    pairs = re.split("[?&;]", url)[1:]
+    options = {unquote(pair.partition("=")[0]).lower().strip(" +-:") for pair in pairs}
     if bad := options & READS_FILES:
-        raise ValueError(f"the option {min(bad)} would read a file of this machine")
+        raise UnfitError(f"the option {min(bad)} would read a file of this machine")
 
 
 def scheme(url: str) -> str:
@@ -123,8 +127,6 @@ def without_secrets(text: str, url: str) -> str:
 
 
 def _parts(url: str) -> set[str]:
-    from urllib.parse import unquote
-
     rest = url.partition("://")[2]
     pieces = {rest}
     for mark in "/?&=@:":
