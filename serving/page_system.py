@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import time
-from typing import Any
 
 import msgspec
 from starlette.requests import Request
@@ -15,8 +14,11 @@ from flows.progress import OUTCOMES
 from serving.errors import ApiError
 from serving.metrics_read import Meters, read_meters, values
 from serving.page import form, go, page, shown
-from serving.page_ask import ask, perhaps, tell, text
+from serving.page_ask import ask, tell, text
+from serving.page_words import percent, plural, seconds
 
+ENGINE_SILENT_S = 5.0  # as for /readyz
+SILENT_S = 30.0
 DEAD = 20  # dead deliveries shown
 LEAST_S, MOST_S = 0.5, 30.0  # between two readings that give a rate
 
@@ -35,12 +37,22 @@ class Rates(msgspec.Struct, frozen=True):
     worked: float
 
 
+class Process(msgspec.Struct, frozen=True):
+    """`well`: whether `state` is as it should be; `says`: in words, what it says of itself."""
+
+    name: str
+    state: str
+    well: bool
+    says: str
+
+
 async def system(request: Request) -> Response:
-    problems, models, learning, dead, (metrics, rates) = await asyncio.gather(
+    problems, models, learning, dead, queue, (metrics, rates) = await asyncio.gather(
         _problems(request),
         ask(request, "/v1/models"),
-        perhaps(request, "/v1/learning"),
+        ask(request, "/v1/learning"),
         ask(request, "/v1/deliveries", [("state", "DEAD"), ("limit", str(DEAD))]),
+        ask(request, "/v1/alerts/stats"),
         _measured(request),
     )
     return page(
@@ -50,14 +62,13 @@ async def system(request: Request) -> Response:
         models=models["models"],
         learning=learning,
         dead=dead["deliveries"],
-        queue={},
+        queue=queue["queue"],
         rates=rates,
         counts={name: int(sum(values(metrics, f"telltale_events_{name}_total"))) for name in ("accepted", *OUTCOMES)},
         lag=int(sum(values(metrics, "telltale_events_lag"))),
         lag_seconds=max(values(metrics, "telltale_lag_seconds"), default=0.0),
         partitions=_partitions(metrics),
-        engine=_engine(metrics),
-        uptime=max(values(metrics, "telltale_api_uptime_seconds"), default=0.0),
+        processes=_processes(metrics),
     )
 
 
@@ -85,10 +96,10 @@ async def _measured(request: Request) -> tuple[str, Rates]:
         await asyncio.sleep(LEAST_S)
     now, metrics = await _reading(request)
     state.page_reading = now
-    seconds = now.at - before.at
+    span = now.at - before.at
     return metrics, Rates(
-        max(now.meters.accepted - before.meters.accepted, 0) / seconds,
-        max(now.meters.worked - before.meters.worked, 0) / seconds,
+        max(now.meters.accepted - before.meters.accepted, 0) / span,
+        max(now.meters.worked - before.meters.worked, 0) / span,
     )
 
 
@@ -106,17 +117,41 @@ def _partitions(metrics: str) -> list[dict[str, float]]:
     return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
 
 
-def _engine(metrics: str) -> dict[str, Any]:
-    """What the engine last said of itself: how long ago, people in memory, how long the oldest work waits."""
-    names = ("alive_at", "users_cached", "cache_hits", "cache_misses", "oldest_unflushed_ms")
-    told = {name: sum(values(metrics, f"telltale_engine_{name}")) for name in names}
-    asked = told["cache_hits"] + told["cache_misses"]
-    return {
-        "silent": max(time.time() - told["alive_at"], 0.0) if told["alive_at"] else None,
-        "people": int(told["users_cached"]),
-        "hits": told["cache_hits"] / asked if asked else None,
-        "waits_ms": told["oldest_unflushed_ms"],
-    }
+def _processes(metrics: str) -> list[Process]:
+    """Those that say of themselves that they live; this one does by answering."""
+    up = max(values(metrics, "telltale_api_uptime_seconds"), default=0.0)
+    return [
+        Process("API", "answers", True, f"up for {seconds(up)}"),
+        _process(metrics, "Engine", "engine", ENGINE_SILENT_S, _engine(metrics)),
+        _process(metrics, "Delivery", "delivery", SILENT_S, _delivery(metrics)),
+        _process(metrics, "Learner", "learning", SILENT_S, ""),
+    ]
+
+
+def _process(metrics: str, name: str, metric: str, patience: float, says: str) -> Process:
+    """`patience`: seconds without a word of it from which it counts as silent."""
+    at = max(values(metrics, f"telltale_{metric}_alive_at"), default=0.0)
+    if not at:
+        return Process(name, "never heard of", False, "")
+    ago = max(time.time() - at, 0.0)
+    heard = f"heard of {seconds(ago)} ago"
+    return Process(
+        name, "silent" if ago > patience else "works", ago <= patience, f"{heard}; {says}" if says else heard
+    )
+
+
+def _engine(metrics: str) -> str:
+    names = ("users_cached", "cache_hits", "cache_misses", "oldest_unflushed_ms")
+    cached, hits, misses, oldest = (sum(values(metrics, f"telltale_engine_{name}")) for name in names)
+    asked = f", who were {percent(hits / (hits + misses))} of those asked for" if hits + misses else ""
+    return f"{plural(int(cached), 'person', 'people')} in memory{asked}; oldest unwritten work {seconds(oldest / 1000)}"
+
+
+def _delivery(metrics: str) -> str:
+    overdue = max(values(metrics, "telltale_deliveries_overdue_seconds"), default=0.0)
+    broken = sum(values(metrics, "telltale_delivery_breakers_open"))
+    left_alone = f"; {plural(int(broken), 'target')} left alone for a while, since they failed" if broken else ""
+    return f"the longest due waits {seconds(overdue)}{left_alone}"
 
 
 routes = [Route("/system", shown(system)), Route("/system/retry", shown(retry), methods=["POST"])]

@@ -4,11 +4,17 @@ from __future__ import annotations
 
 import html
 import re
+import time
 from collections.abc import Iterator
 from urllib.parse import quote
 
+import msgspec
 import pytest
+import sqlalchemy as sa
 
+from feature_repo import keys
+from flows.delivery_tables import deliveries
+from flows.learning_tables import learners
 from serving.page_session import local
 from tests.live import Answer, Live
 from tests.logged import Log
@@ -77,7 +83,7 @@ def test_who_signed_out_is_out_also_with_the_old_cookie(browser: Browser) -> Non
 
 
 def test_a_key_that_is_gone_ends_its_sessions(browser: Browser, desk: Desk, log: Log) -> None:
-    log.client.hdel("tt:write_keys", desk.key)
+    log.client.hdel(keys.KEYS, desk.key)
     assert browser.get("/").status == 303
 
 
@@ -308,6 +314,31 @@ def test_health_says_what_is_in_the_way(browser: Browser) -> None:
     page = text(browser.get("/system"))
     for said in ("no engine works partitions 0, 1, 2, 3", "not ready", "Likely to sell", "accepted ="):
         assert said in page
+
+
+def test_health_tells_what_is_learned(browser: Browser, desk: Desk, log: Log) -> None:
+    """Counts, alarms, what was set aside, and what each learner of the organisation holds."""
+    alarm = {"by": ["adwin"], "first": 1_000, "last": 2_000, "before": 0.01, "after": 0.24}
+    report = {"outcomes": 300, "positive": 120, "holds": {"a": 0.9, "b": -0.41}, "alarms": [alarm]}
+    place = {"kind": "recalibration", "model": "likely_to_sell", "version": "20260101000000"}
+    learned = {"seq": 1, "state": b"", "report": msgspec.json.encode(report).decode()}
+    with desk.store.engine.begin() as sql:
+        sql.execute(sa.insert(learners).values(**place, **learned, organisation=desk.organisation))
+    log.client.hset(keys.LEARNING, mapping={"alive_at": time.time(), "learned": 12, "corrected": 3, "open": 5})
+    page = " ".join(text(browser.get("/system")).split())
+    log.client.delete(keys.LEARNING)
+    for said in ("Learner works", "12 3 corrections", "from 0.01 to 0.24", "300 120", "slope 0.9, shift -0.41"):
+        assert said in page
+
+
+def test_a_dead_delivery_is_sent_again_from_health(browser: Browser, desk: Desk) -> None:
+    told = {"channel": "webhook", "target": "wh_1", "state": "DEAD", "attempts": 10, "tries": 10, "due_at": 0}
+    times = {"expires_at": 1 << 50, "created_at": 1, "done_at": 2, "last_error": "answered 500"}
+    with desk.store.engine.begin() as sql:
+        sql.execute(sa.insert(deliveries).values(id=f"dl_{desk.key}", organisation=desk.organisation, **told, **times))
+    assert "answered 500" in text(browser.get("/system"))
+    assert browser.post("/system/retry", ("ids", f"dl_{desk.key}")).status == 303
+    assert "Nothing is dead." in text(browser.get("/system"))
 
 
 def test_what_has_not_changed_is_not_sent_again(browser: Browser) -> None:
