@@ -15,14 +15,14 @@ import msgspec
 from flows.learners.example import Example
 
 
-class Seen(msgspec.Struct, frozen=True):
+class Seen(msgspec.Struct, frozen=True, gc=False):
     """A score that was told. `until`: the end of its horizon (0: its label comes only if it is told)."""
 
     example: Example
     until: int
 
 
-class Told(msgspec.Struct, frozen=True, kw_only=True):
+class Told(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     """What somebody recorded of an alert or a prediction; `at`: when it came about, None: not told."""
 
     source: str
@@ -35,7 +35,7 @@ class Told(msgspec.Struct, frozen=True, kw_only=True):
     model: str = ""
 
 
-class Happened(msgspec.Struct, frozen=True):
+class Happened(msgspec.Struct, frozen=True, gc=False):
     """An outcome event. `person`: `organisation/user`."""
 
     person: str
@@ -43,7 +43,7 @@ class Happened(msgspec.Struct, frozen=True):
     ts: int
 
 
-class Unreadable(msgspec.Struct, frozen=True):
+class Unreadable(msgspec.Struct, frozen=True, gc=False):
     """What cannot be learned from, and why."""
 
     source: str
@@ -51,7 +51,7 @@ class Unreadable(msgspec.Struct, frozen=True):
     reason: str
 
 
-class Due(msgspec.Struct, frozen=True):
+class Due(msgspec.Struct, frozen=True, gc=False):
     """The end of an example's horizon."""
 
     id: str
@@ -60,7 +60,7 @@ class Due(msgspec.Struct, frozen=True):
 What: TypeAlias = Seen | Told | Happened | Unreadable | Due
 
 
-class Item(msgspec.Struct, frozen=True):
+class Item(msgspec.Struct, frozen=True, gc=False):
     """`rank`: of its source; `place`: where that is read up to once this is learned; empty: it has no place."""
 
     time: int

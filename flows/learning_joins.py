@@ -15,7 +15,7 @@ from flows.learning_rows import Line, Row, begun
 DUE_RANK = 1 << 20  # what falls due comes after all that was told at that time
 
 
-class First(msgspec.Struct, frozen=True):
+class First(msgspec.Struct, frozen=True, gc=False):
     """A score that is seen for the first time: the learners say what they make of it."""
 
     row: Row

@@ -16,7 +16,7 @@ DAY = 86_400_000
 GRACE = DAY  # after a horizon's end until nothing is taken to have come about: events come late
 
 
-class Body(msgspec.Struct, array_like=True, frozen=True):
+class Body(msgspec.Struct, array_like=True, frozen=True, gc=False):
     """What SQL does not hold of a prediction or a sample elsewhere."""
 
     raw: float
@@ -25,7 +25,7 @@ class Body(msgspec.Struct, array_like=True, frozen=True):
     features: tuple[float, ...]
 
 
-class Row(msgspec.Struct, kw_only=True):
+class Row(msgspec.Struct, kw_only=True, gc=False):
     """`label` None: not known yet; `revision` -1 then. `due`: when it is taken for 0, ms; None: never, or it is known.
 
     `new`, `changed`: since SQL was read. `predicted`: by learner.
@@ -72,7 +72,7 @@ class Row(msgspec.Struct, kw_only=True):
         )
 
 
-class Line(msgspec.Struct, frozen=True):
+class Line(msgspec.Struct, frozen=True, gc=False):
     """A line of the journal: a label that is learned."""
 
     row: Row

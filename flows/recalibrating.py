@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
+import msgspec
 import numpy as np
 
 from feature_repo.declare import Array
@@ -9,7 +12,21 @@ from flows.people import People
 from onnx_models.calibrations import applied
 from onnx_models.session import Model
 
-Columns = tuple[Array, Array, Array]  # by organisation's number: a, b, calibration's number (0: the model's own)
+Columns = tuple[Array, Array, Array]  # by organisation: a, b, calibration's number (0: the model's own)
+
+
+class Recalibrated(msgspec.Struct):
+    """Which calibrations made the scores of n rows.
+
+    `code`: of each row's organisation, int32 (n,). `numbers`: by model that has any, by that code.
+    """
+
+    code: Array
+    numbers: dict[str, Array]
+
+    def number(self, model: str, at: int) -> int:
+        """Of one row; 0: the model's own."""
+        return int(self.numbers[model][self.code[at]]) if model in self.numbers else 0
 
 
 class Recalibrating:
@@ -19,16 +36,25 @@ class Recalibrating:
         self._whose = Organisations(people)
         self._columns: dict[str, tuple[Model, Columns]] = {}
 
-    def apply(self, model: Model, rows: Array, calibrated: Array) -> Array | None:
-        """Moves scores float32 (n,) of these rows in place. The calibrations' numbers int32 (n,); None: none holds."""
-        if not model.calibrations:
+    def apply(
+        self, models: Iterable[Model], rows: Array, scores: dict[str, tuple[Array, Array]]
+    ) -> Recalibrated | None:
+        """Moves the calibrated scores, float32 (n,), of these rows in place; None: nothing holds."""
+        moved = [model for model in models if model.calibrations]
+        if not moved:
             return None
         code = self._whose.of(rows)
+        return Recalibrated(code, {model.name: self._move(model, code, scores[model.name][1]) for model in moved})
+
+    def _move(self, model: Model, code: Array, calibrated: Array) -> Array:
+        """The calibrations' numbers, by organisation."""
         a, b, number = self._of(model)
-        numbers = np.where(np.isnan(calibrated), 0, number[code]).astype(np.int32)
-        at = np.flatnonzero(numbers)
-        calibrated[at] = applied(calibrated[at], a[code[at]], b[code[at]])
-        return numbers
+        if number.all():
+            calibrated[:] = applied(calibrated, *((a[0], b[0]) if len(a) == 1 else (a[code], b[code])))
+        else:
+            at = np.flatnonzero(number[code])
+            calibrated[at] = applied(calibrated[at], a[code[at]], b[code[at]])
+        return number
 
     def _of(self, model: Model) -> Columns:
         """Of all organisations met so far."""

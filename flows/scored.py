@@ -86,15 +86,14 @@ class LastScores:
         n = len(evaluated.rows)
         if evaluated.models is not self._models:
             self._sets, self._models = {}, evaluated.models
-        if not evaluated.calibrations:
+        by = evaluated.recalibrated
+        if by is None:
             return np.full(n, self._set(evaluated.models, (0,) * len(self._services)), np.uint32)
-        numbers = np.zeros((n, len(self._services)), np.int32)
-        for i, name in enumerate(self._services):
-            if name in evaluated.calibrations:
-                numbers[:, i] = evaluated.calibrations[name]
-        kinds, kind = np.unique(numbers, axis=0, return_inverse=True)
-        sets = [self._set(evaluated.models, tuple(told)) for told in kinds.tolist()]
-        return np.array(sets, np.uint32)[kind.reshape(-1)]
+        sets = np.zeros(int(by.code.max(initial=0)) + 1, np.uint32)
+        for code in np.flatnonzero(np.bincount(by.code)).tolist():
+            numbers = [int(by.numbers[name][code]) if name in by.numbers else 0 for name in self._services]
+            sets[code] = self._set(evaluated.models, tuple(numbers))
+        return sets[by.code]
 
     def _set(self, models: dict[str, Model], numbers: tuple[int, ...]) -> int:
         """Told to the store where it is new."""

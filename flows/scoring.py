@@ -12,7 +12,7 @@ from flows.alert import encode as encode_alert
 from flows.people import People
 from flows.plan import Plan
 from flows.progress import Progress
-from flows.recalibrating import Recalibrating
+from flows.recalibrating import Recalibrated, Recalibrating
 from flows.windows import Signals
 from onnx_models.session import Model
 
@@ -20,9 +20,8 @@ from onnx_models.session import Model
 class Evaluated(msgspec.Struct):
     """People about to be written: table rows sorted by partition, features float64 (n, features), NaN = null.
 
-    `models` gave the `scores`: (raw, calibrated) float32 (n,) by model, NaN where nobody was asked. `calibrations`: the
-    numbers of those that made the calibrated score, int32 (n,), of models that have one. `alerts`: encoded, by
-    partition.
+    `models` gave the `scores`: (raw, calibrated) float32 (n,) by model, NaN where nobody was asked.
+    `recalibrated`: by which online calibrations; None: by none. `alerts`: encoded, by partition.
     """
 
     progress: list[Progress]
@@ -30,7 +29,7 @@ class Evaluated(msgspec.Struct):
     features: Array
     models: dict[str, Model] = {}
     scores: dict[str, tuple[Array, Array]] = {}
-    calibrations: dict[str, Array] = {}
+    recalibrated: Recalibrated | None = None
     alerts: dict[int, list[bytes]] = {}
 
 
@@ -61,10 +60,9 @@ class Scorer:
             if len(loud):
                 whole = inputs == list(range(matrix.shape[1]))
                 scores[:, loud] = evaluated.models[name].scores(matrix if whole else matrix[:, inputs])
-            numbers = self._recalibrating.apply(evaluated.models[name], rows, scores[1])
-            if numbers is not None:
-                evaluated.calibrations[name] = numbers
             evaluated.scores[name] = (scores[0], scores[1])
+        scored = [evaluated.models[name] for name in evaluated.scores]
+        evaluated.recalibrated = self._recalibrating.apply(scored, rows, evaluated.scores)
 
     def _scored(self, evaluated: Evaluated) -> list[tuple[int, Service]]:
         """The alert services that have a model, with their numbers."""
@@ -120,11 +118,11 @@ class Scorer:
             self._windows,
             (latest or now, now),
         )
-        numbers = evaluated.calibrations.get(service.name)
+        by = evaluated.recalibrated
         marked = msgspec.structs.replace(
             alert,
             withheld=withheld(alert.id, self._withheld),
-            calibration=0 if numbers is None else int(numbers[at]),
+            calibration=by.number(service.name, at) if by else 0,
         )
         return encode_alert(marked)
 

@@ -118,11 +118,14 @@ def applied(probability: Array, a: Array | float, b: Array | float) -> Array:
     """
     n = len(probability)
     whole = -(-n // LANES) * LANES
-    p, slope, shift = np.full(whole, 0.5), np.ones(whole), np.zeros(whole)
-    p[:n], slope[:n], shift[:n] = probability, a, b
-    p = np.clip(p, _LEAST, 1 - _LEAST)
-    odds = slope * (np.log(p) - np.log1p(-p)) + shift
-    return np.asarray(1 / (1 + np.exp(-odds)), np.float32)[:n]
+    p = np.full(whole, 0.5)
+    p[:n] = probability
+    np.clip(p, _LEAST, 1 - _LEAST, out=p)
+    odds = np.log(p / (1 - p))
+    odds[:n] *= a
+    odds[:n] += b
+    np.exp(np.negative(odds, out=odds), out=odds)
+    return np.asarray(1 / (1 + odds), np.float32)[:n]
 
 
 def undone(probability: Array, a: Array | float, b: Array | float) -> Array:
