@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import binascii
 import hashlib
 import hmac
 from typing import Literal
@@ -47,7 +46,7 @@ class Links:
             return None
         try:
             raw = base64.b64decode(token + "=" * (-len(token) % 4), altchars=b"-_", validate=True)
-        except (binascii.Error, ValueError):
+        except ValueError:
             return None
         mac, text = raw[:_MAC], raw[_MAC:]
         if not hmac.compare_digest(mac, self._mac(text)):
@@ -86,7 +85,7 @@ class Links:
         token = address.rpartition("@")[0].rpartition("+")[2].upper()
         try:
             raw = base64.b32decode(token + "=" * (-len(token) % 8))
-        except binascii.Error:
+        except ValueError:
             return None
         mac, id_ = raw[:_REPLY_MAC], raw[_REPLY_MAC:]
         return _PREFIX + id_.hex() if hmac.compare_digest(mac, self._reply_mac(id_)) else None
