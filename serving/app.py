@@ -37,6 +37,7 @@ from serving import (
     metrics,
     model_training,
     models,
+    on_demand,
     openapi,
     outcomes,
     page_routes,
@@ -64,6 +65,7 @@ OPERATIONS = [
     *catalog.operations,
     *score.operations,
     *last_scores.operations,
+    *on_demand.operations,
     *outcomes.operations,
     *inference.operations,
     *models.operations,
@@ -100,6 +102,7 @@ def build(parts: api.Api, scoring_: scoring.Scoring) -> Front:
             *catalog.routes,
             *score.routes,
             *last_scores.routes,
+            *on_demand.routes,
             *outcomes.routes,
             *inference.routes,
             *alert_stats.routes,
@@ -128,6 +131,7 @@ def build(parts: api.Api, scoring_: scoring.Scoring) -> Front:
     app.state.api, app.state.requests = parts, Requests()
     app.state.scoring = scoring_
     app.state.watch = scoring_.watch
+    app.state.looks = on_demand.Looks(parts)
     app.state.people = alert_stats.People(parts)
     app.state.scorer = users.Scorer(parts.vocabulary, scoring_.watch)
     app.state.trainings = trainings.Trainings(parts.settings)

@@ -183,12 +183,22 @@ class Contribution(Struct):
     says: str
 
 
+class Recommended(Struct):
+    """What to do, and why; `level`: of the risk, low to critical, empty where the model grades none."""
+
+    action: str
+    reason: str
+    level: str
+
+
 class Score(Struct):
     model: str
     version: str
     score: Annotated[float, Meta(description="Calibrated probability, 0-1")]
     raw: Annotated[float, Meta(description="Before calibration, 0-1")]
     threshold: float
+    confidence: Annotated[float, Meta(description="How sure: as `POST /v1/score/{model}` tells it")]
+    recommendation: Annotated[Recommended | None, Meta(description="What to do; null: nothing is said of such a score")]
     reasons: list[Contribution]
     calibration: Annotated[int, Meta(description="Number of the online calibration; 0: the version's own")] = 0
 

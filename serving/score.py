@@ -84,7 +84,7 @@ class Scorer:
     def __init__(self, service: Service, parts: Parts) -> None:
         self.name, self.pipeline = service.name, parts.pipeline
         self._inputs, self._parts = Inputs(service, parts.vocabulary), parts
-        self._answers = Answers(self._inputs.names, parts.vocabulary)
+        self._answers = Answers(service, self._inputs.names, parts.vocabulary)
         self._jobs: list[Job] = []
         self._defaults: tuple[Model, Array] | None = None
         self._later = set[asyncio.Task[None]]()

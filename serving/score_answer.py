@@ -10,13 +10,13 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from feature_repo.declare import Array
+from feature_repo.declare import Array, Service
 from feature_repo.vocabulary import Vocabulary
 from flows.reasons import in_words
-from onnx_models.confidence import recommended
 from onnx_models.session import Model
+from serving.advice import advised
 from serving.messages import Contribution
-from serving.score_messages import Freshness, ManyScored, OneScored, Prediction, Recommended
+from serving.score_messages import Freshness, ManyScored, OneScored, Prediction
 
 Explain = Callable[[Model, Array], Array | None]  # (n, inputs) -> float (n, inputs + 1), the last the bias
 Used = tuple[int, str]  # when a view held (us since 1970), and its name
@@ -52,12 +52,12 @@ class Part(msgspec.Struct):
 class Answers:
     """Of one service."""
 
-    def __init__(self, names: Sequence[str], vocabulary: Vocabulary) -> None:
-        self._names, self._vocabulary = names, vocabulary
+    def __init__(self, service: Service, names: Sequence[str], vocabulary: Vocabulary) -> None:
+        self._service, self._names, self._vocabulary = service, names, vocabulary
 
     def body(self, batch: Batch, part: Part, explain: Explain | None = None) -> bytes:
         """The JSON of one request's answer; with `explain`, of what each input adds."""
-        found = [_prediction(batch, i, self._names) for i in range(part.low, part.high)]
+        found = [_prediction(batch, i, self._names, self._service) for i in range(part.low, part.high)]
         if explain is not None:
             self._explain(found, batch, part, explain)
         return self._encoded(batch, part, found)
@@ -95,9 +95,8 @@ class Answers:
         return f"{declared.description}: {value:.6g} {declared.unit}".rstrip()
 
 
-def _prediction(batch: Batch, i: int, names: Sequence[str]) -> Prediction:
+def _prediction(batch: Batch, i: int, names: Sequence[str], service: Service) -> Prediction:
     probability, raw, sure = batch.scores[:, i].tolist()
-    advice = recommended(batch.model.metadata.recommendations, probability, sure)
     return Prediction(
         prediction_id=batch.ids[i],
         id=batch.entities[i],
@@ -105,7 +104,7 @@ def _prediction(batch: Batch, i: int, names: Sequence[str]) -> Prediction:
         probability=probability,
         raw=raw,
         confidence=sure,
-        recommendation=Recommended(advice.action, advice.reason, advice.level) if advice else None,
+        recommendation=advised(service, batch.model, probability, sure),
         defaulted=[names[at] for at in np.flatnonzero(batch.defaulted[i]).tolist()],
         features_at=_freshness(batch.oldest[i], batch.now_us),
         calibration=batch.calibrations[i] if batch.calibrations else 0,

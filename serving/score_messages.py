@@ -8,7 +8,7 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta
 
-from serving.messages import Contribution
+from serving.messages import Contribution, Recommended
 
 MOST = 1_000  # instances a request
 
@@ -45,14 +45,6 @@ class ScoreRequest(msgspec.Struct, forbid_unknown_fields=True):
     explain: Annotated[bool, Meta(description="Tell what each input adds to the log odds of `raw`")] = False
 
 
-class Recommended(msgspec.Struct):
-    """What to do, and why; `level`: of the risk, low to critical, empty where the model grades none."""
-
-    action: str
-    reason: str
-    level: str
-
-
 class Freshness(msgspec.Struct):
     """When the oldest view that was used held."""
 
@@ -73,7 +65,7 @@ class Prediction(msgspec.Struct, kw_only=True, omit_defaults=True):
         float,
         Meta(description="max(p, 1 - p), drawn towards 0.5 by the share of the model's importance on inputs not known"),
     ]
-    recommendation: Annotated[Recommended | None, Meta(description="null: the model states none")]
+    recommendation: Annotated[Recommended | None, Meta(description="null: nothing is said of such a score")]
     defaulted: Annotated[list[str], Meta(description="Inputs that were neither known nor given: their defaults stood")]
     features_at: Annotated[Freshness | None, Meta(description="null: nothing was looked up that is known")]
     calibration: Annotated[int, Meta(description="Number of the online calibration; left out: the version's own")] = 0

@@ -11,7 +11,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from feature_repo.declare import Service
+from feature_repo.declare import Array, Service
 from feature_repo.layout import entity_key, field, read_double, read_timestamp, timestamp_field
 from feature_repo.moments import instant
 from feature_repo.vocabulary import Vocabulary
@@ -19,9 +19,11 @@ from flows.explain import Explainer
 from flows.reasons import contributions, in_words
 from flows.resp import pack
 from onnx_models.calibrations import by_organisation
+from onnx_models.confidence import confidence, known_share
 from onnx_models.session import Model
 from onnx_models.watch import Watch
 from serving import api
+from serving.advice import advised
 from serving.errors import ApiError, json_response
 from serving.given import PERSON
 from serving.messages import Contribution, FeatureValue, Score, UserFeatures, UserScores
@@ -89,12 +91,16 @@ class Scorer:
         row = [self._value(known, name) for name in service.features]
         raw, own = model.scores(np.array([row], np.float32))
         calibrated, numbers = by_organisation(model.calibrations, [known.organisation], own)
+        known_of = known_share(model.metadata.importance, service.features, _lacks(known, service))
+        sure = float(confidence(calibrated, known_of)[0])
         return Score(
             model=model.name,
             version=model.version,
             score=float(calibrated[0]),
             raw=float(raw[0]),
             threshold=model.threshold,
+            confidence=sure,
+            recommendation=advised(service, model, float(calibrated[0]), sure),
             calibration=int(numbers[0]),
             reasons=self._reasons(model, service, row),
         )
@@ -111,6 +117,11 @@ class Scorer:
         return [
             Contribution(declared[i].name, row[i], added[i], in_words(declared[i], row[i])) for i in order if added[i]
         ]
+
+
+def _lacks(known: Known, service: Service) -> Array:
+    """Which inputs stand at their defaults: (1, inputs) bool."""
+    return np.array([[known.values[name] is None for name in service.features]])
 
 
 routes = [Route("/v1/users/{user:path}/features", features), Route("/v1/users/{user:path}/scores", scores)]
