@@ -1,0 +1,146 @@
+"""The challengers: what they are judged by, what they say of the world, and that only our files are unpickled."""
+
+from __future__ import annotations
+
+import os
+import pickle
+import stat
+from pathlib import Path
+
+import msgspec
+import numpy as np
+import pytest
+
+from flows.learners import challenger_forest
+from flows.learners.challenger_forest import Forest
+from flows.learners.challenger_linear import POSITIVE, Linear
+from flows.learners.contest import LATELY, Contest
+from flows.learners.example import Example, Place
+from flows.learners.sealed import KEY, Sealed
+from tests.flows.made_examples import examples
+
+PLACE = Place("likely_to_sell")
+
+
+def forest(folder: Path, of: list[Example]) -> Forest:
+    made = Forest(PLACE, Sealed(folder))
+    for example in of:
+        made.learn(example)
+    return made
+
+
+@pytest.fixture
+def often(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file each 40 rows."""
+    monkeypatch.setattr(challenger_forest, "EVERY", 40)
+
+
+def test_the_linear_one_foretells_as_many_as_come() -> None:
+    """Though each outcome weighed five times as much."""
+    learner = Linear(PLACE)
+    for example in examples(6_000, 1):
+        learner.learn(example)
+    fresh = examples(4_000, 2)
+    said = [learner.predict(e) or 0.0 for e in fresh]
+    assert sum(said) == pytest.approx(sum(e.label for e in fresh), rel=0.12)
+    assert POSITIVE > 1
+
+
+def test_the_forest_foretells_about_as_many_as_come(tmp_path: Path) -> None:
+    """Though it learned half of those with the outcome and few of the others."""
+    learner = forest(tmp_path, examples(12_000, 1))
+    fresh = examples(6_000, 2)
+    asked = [(p, e.label) for e in fresh if (p := learner.predict(e)) is not None]
+    assert len(asked) == pytest.approx(len(fresh) / 8, rel=0.2)
+    assert sum(p for p, _ in asked) == pytest.approx(sum(label for _, label in asked), rel=0.35)
+
+
+def test_is_judged_by_what_it_said_when_the_score_was_made() -> None:
+    learner = Linear(PLACE)
+    for example in examples(200, 1):
+        learner.learn(msgspec.structs.replace(example, predicted=0.25))
+    assert set(learner.contest.rows()[:, 2]) == {np.float32(0.25)}
+
+
+def test_the_latest_outcomes_are_bounded() -> None:
+    contest = Contest()
+    for example in examples(3 * LATELY, 1):
+        contest.tell(example, 0.1)
+    rows = contest.rows()
+    assert LATELY <= len(rows) < 2 * LATELY
+    assert rows[-1, 1] == np.float32(examples(3 * LATELY, 1)[-1].raw)
+
+
+@pytest.mark.usefixtures("often")
+@pytest.mark.parametrize("at", [100, 700, 1_333])
+def test_the_forest_goes_on_from_its_file(tmp_path: Path, at: int) -> None:
+    """A file, and the rows since: what it says after it is what it would have said."""
+    made = examples(2_000, 1)
+    steady, broken = forest(tmp_path / "steady", made), forest(tmp_path / "broken", made[:at])
+    again = Forest(PLACE, Sealed(tmp_path / "broken"))
+    again.restore(broken.state())
+    for example in made[at:]:
+        again.learn(example)
+    assert [again.predict(e) for e in made] == [steady.predict(e) for e in made]
+    assert again.state() == steady.state()
+
+
+@pytest.mark.usefixtures("often")
+def test_the_file_of_the_last_two_states_stays(tmp_path: Path) -> None:
+    """Either may be the one that stands; the others go."""
+    learner = forest(tmp_path, examples(700, 1))
+    first = learner.state()
+    for example in examples(3_000, 2):
+        learner.learn(example)
+    Forest(PLACE, Sealed(tmp_path)).restore(first)
+    assert len(list(tmp_path.glob("forest-*"))) <= 3
+
+
+@pytest.mark.usefixtures("often")
+def test_a_forest_without_its_file_learns_all_again(tmp_path: Path) -> None:
+    state = forest(tmp_path, examples(1_000, 1)).state()
+    with pytest.raises(ValueError, match="expected"):
+        Forest(PLACE, Sealed(tmp_path / "elsewhere")).restore(state)
+
+
+def test_inputs_that_change_begin_another_forest(tmp_path: Path) -> None:
+    learner = forest(tmp_path, examples(2_000, 1))
+    renamed = [msgspec.structs.replace(e, names=("a", "b", "c", "d")) for e in examples(10, 2)]
+    for example in renamed:
+        learner.learn(example)
+    assert all(learner.predict(e) is None for e in renamed)
+
+
+class Bomb:
+    """Leaves a trace when it is unpickled."""
+
+    def __init__(self, place: Path) -> None:
+        self.place = place
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return os.mkdir, (str(self.place),)
+
+
+@pytest.mark.parametrize("tag", [b"", b"\0" * 32])
+def test_a_pickle_from_outside_is_not_opened(tmp_path: Path, tag: bytes) -> None:
+    sealed, trace = Sealed(tmp_path), tmp_path / "trace"
+    sealed.write("thing", 1)
+    (tmp_path / "thing").write_bytes(tag + pickle.dumps(Bomb(trace)))
+    with pytest.raises(ValueError, match="as it was written here"):
+        sealed.read("thing")
+    assert not trace.exists()
+
+
+def test_a_file_under_another_name_is_not_opened(tmp_path: Path) -> None:
+    """So that nobody can bring back an earlier one."""
+    sealed = Sealed(tmp_path)
+    sealed.write("thing.1", 1)
+    (tmp_path / "thing.1").rename(tmp_path / "thing.2")
+    with pytest.raises(ValueError, match="as it was written here"):
+        sealed.read("thing.2")
+
+
+def test_the_key_is_for_us_alone(tmp_path: Path) -> None:
+    Sealed(tmp_path).write("thing", 1)
+    assert stat.S_IMODE((tmp_path / KEY).stat().st_mode) == 0o600
+    assert Sealed(tmp_path).read("thing") == 1
