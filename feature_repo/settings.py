@@ -8,6 +8,8 @@ from typing import Annotated, Literal
 
 import msgspec
 
+from feature_repo.networks import networks
+
 
 class SettingError(ValueError):
     """A setting has a value that it cannot have."""
@@ -66,9 +68,17 @@ def load(environ: dict[str, str] | None = None) -> Settings:
         except msgspec.ValidationError as error:
             raise SettingError(f"TELLTALE_{name.upper()}={value!r}: {error}".split(" - at")[0]) from None
     settings = msgspec.convert(given, Settings, strict=False, dec_hook=_path)
+    _check_networks(settings.webhook_allow)
     domain = str(Path(settings.feature_repo).absolute()) if settings.feature_repo else ""
     models = settings.models or (f"{domain}/onnx_models" if domain else "")
     return msgspec.structs.replace(settings, home=settings.home.absolute(), feature_repo=domain, models=models)
+
+
+def _check_networks(text: str) -> None:
+    try:
+        networks(text)
+    except ValueError as error:
+        raise SettingError(f"TELLTALE_WEBHOOK_ALLOW={text!r}: expected networks as 10.1.0.0/16: {error}") from None
 
 
 def _path(kind: type, value: object) -> object:

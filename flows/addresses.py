@@ -12,10 +12,9 @@ from collections.abc import Sequence
 
 from yarl import URL
 
-from feature_repo.settings import SettingError
+from feature_repo.networks import Network
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
-Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 MOST_URL = 2_000  # characters
 PORTS = frozenset({80, 443})  # below 1024; those above but for:
@@ -48,14 +47,6 @@ _ODD = re.compile(r"[\x00-\x20\x7f\\]")
 
 class RefusedError(OSError):
     """An address, or a URL, that is not sent to."""
-
-
-def networks(setting: str) -> tuple[Network, ...]:
-    """Of `TELLTALE_WEBHOOK_ALLOW`. Raises SettingError."""
-    try:
-        return tuple(ipaddress.ip_network(text.strip()) for text in setting.split(",") if text.strip())
-    except ValueError as error:
-        raise SettingError(f"TELLTALE_WEBHOOK_ALLOW={setting!r}: expected networks as 10.1.0.0/16, {error}") from None
 
 
 def check_address(text: str, allowed: Sequence[Network] = ()) -> None:

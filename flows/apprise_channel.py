@@ -18,7 +18,8 @@ from urllib.parse import unquote
 import msgspec
 import sqlalchemy as sa
 
-from flows.addresses import Network, RefusedError, check_address
+from feature_repo.networks import Network
+from flows.addresses import RefusedError, check_address
 from flows.channel import Dead, Parcel, Result, Retry, Sent
 from flows.messages import Message
 from flows.recipients import Personal, reachable

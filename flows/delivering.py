@@ -20,9 +20,9 @@ import sqlalchemy as sa
 import uvloop
 
 from feature_repo import settings
+from feature_repo.networks import networks
 from feature_repo.settings import SettingError, Settings
 from flows import post
-from flows.addresses import networks
 from flows.alert_store import AlertStore, open_alerts
 from flows.channel import Channels, Plan
 from flows.delivery import PAUSE_S, SQL_DOWN, Delivery

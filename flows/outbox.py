@@ -135,7 +135,6 @@ class Outbox:
         why = one.result.why if isinstance(one.result, Gone) else ""
         self.channels[one.parcel.channel].disable(connection, one.parcel.target, why, draft.now)
         rows.bury(connection, one.key, why, draft.now, tally)
-        draft.looked(one.key, None)
 
     def _told(self, connection: sa.Connection, told: Sequence[Told], at: int) -> bool:
         """Alerts are delivered; whether that is news of any."""

@@ -10,8 +10,8 @@ from urllib.parse import urlsplit
 import sqlalchemy as sa
 
 from feature_repo import vocabulary
+from feature_repo.networks import networks
 from feature_repo.settings import SettingError, Settings
-from flows.addresses import networks
 from flows.apprise_channel import AppriseChannel
 from flows.channel import Channel
 from flows.crm_channel import CrmChannel

@@ -16,7 +16,8 @@ import aiohttp
 import msgspec
 from aiohttp.abc import AbstractResolver
 
-from flows.addresses import Network, RefusedError, check_address, check_url
+from feature_repo.networks import Network
+from flows.addresses import RefusedError, check_address, check_url
 from flows.delivery import wall_ms
 
 MOST_READ = 4_096  # bytes of an answer

@@ -13,8 +13,9 @@ from msgspec import Meta
 from starlette.requests import Request
 
 from feature_repo.moments import instant
+from feature_repo.networks import networks
 from flows import delivery_list
-from flows.addresses import MOST_URL, RefusedError, check_url, networks
+from flows.addresses import MOST_URL, RefusedError, check_url
 from flows.crm import CRM, FIELDS, PLACES, USUAL, CrmTarget, Field, Method, crm_targets
 from flows.delivery import wall_ms
 from flows.delivery_list import Which

@@ -17,8 +17,9 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from feature_repo.networks import networks
 from flows import delivery_list, webhooks
-from flows.addresses import RefusedError, check_url, networks
+from flows.addresses import RefusedError, check_url
 from flows.channel import NewDelivery
 from flows.delivery import wall_ms
 from flows.delivery_list import Attempt, Which

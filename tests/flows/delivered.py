@@ -12,9 +12,9 @@ from typing import Any
 import msgspec
 import sqlalchemy as sa
 
+from feature_repo.networks import networks
 from feature_repo.settings import Settings
 from flows import alert_status, delivery_figures, delivery_list, webhooks
-from flows.addresses import networks
 from flows.alert import Alert
 from flows.alert_store import AlertStore, open_alerts
 from flows.channel import Channel, Channels, Plan

@@ -13,8 +13,9 @@ import pytest
 from aiohttp.abc import AbstractResolver, ResolveResult
 from yarl import URL
 
-from feature_repo.settings import SettingError
-from flows.addresses import Network, RefusedError, check_address, check_url, networks
+from feature_repo.networks import Network, networks
+from feature_repo.settings import SettingError, load
+from flows.addresses import RefusedError, check_address, check_url
 from flows.web import Unreached, Web
 from tests.flows import hostile
 from tests.flows.receivers import receivers
@@ -177,4 +178,4 @@ def test_a_network_inside_can_be_allowed() -> None:
     with pytest.raises(RefusedError):
         check_address("10.2.0.1", allowed)
     with pytest.raises(SettingError, match=r"TELLTALE_WEBHOOK_ALLOW='10\.1\.0\.1/16'"):
-        networks("10.1.0.1/16")
+        load({"TELLTALE_WEBHOOK_ALLOW": "10.1.0.1/16"})

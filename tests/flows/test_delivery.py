@@ -256,6 +256,7 @@ def test_a_withheld_alert_goes_nowhere(tmp_path: Path) -> None:
 
 def test_a_digest_is_made_when_it_is_due_and_then_stays_as_it_is(tmp_path: Path) -> None:
     """All that was folded into it is in it, also what came later; tried again it is the same; then all is DELIVERED."""
+    made: list[str] = []
 
     class Folding(Everywhere):
         def deliveries(self, connection: sa.Connection, stored: Sequence, now_ms: int) -> list[NewDelivery]:  # type: ignore[type-arg]
@@ -265,17 +266,18 @@ def test_a_digest_is_made_when_it_is_due_and_then_stays_as_it_is(tmp_path: Path)
             return [digest, *folded]
 
         def body(self, connection: sa.Connection, parcel: Parcel) -> bytes:
-            return " ".join(parcel.alerts).encode()
+            made.append(" ".join(parcel.alerts))
+            return f"{len(made)} {made[-1]}".encode()
 
     async def test() -> None:
         channel = Told(Retry("later"))
         async with delivered(tmp_path, [channel], Folding()) as ours:
-            made = ours.alerts(1, 2)
+            told = ours.alerts(1, 2)
             await ours.until_quiet()
-            made += ours.alerts(3)
+            told += ours.alerts(3)
             assert await ours.to_the_end() != []
-            assert [parcel.body.decode().split() for parcel in channel.sent] == [[one.id for one in made]] * 2
-            assert [ours.steps(one.id) for one in made] == [[("DELIVERED", "webhook")]] * 3
+            assert [parcel.body.decode().split() for parcel in channel.sent] == [["1", *(one.id for one in told)]] * 2
+            assert [ours.steps(one.id) for one in told] == [[("DELIVERED", "webhook")]] * 3
             assert ours.figures() == ours.counted()
 
     run(test())
