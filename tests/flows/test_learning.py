@@ -24,9 +24,12 @@ from flows.learning_store import TakenOver
 from flows.learning_tables import aside, examples, journal
 from flows.outcome_events import OutcomeEvent
 from flows.predictions import Head, Predictions, Words, encode
+from flows.state import identity
 from flows.store import create
 from onnx_models.calibrations import applied
 from onnx_models.library import Library
+from tests.flows import streams_made as made_streams
+from tests.flows.ground import ACCESS, Ground, event
 from tests.flows.made_models import VERSION, logistic
 from tests.flows.made_outcomes import DAY, SELL, START, WATCHED, Watched, alert, judge, tell
 
@@ -250,6 +253,31 @@ def test_a_prediction_that_nobody_has_is_given_up(home: Home, monkeypatch: pytes
     monkeypatch.setattr(learning_reader, "PATIENCE_MS", -1)
     home.learn()
     assert home.set_aside() == {("no room", "prediction"): 1, ("no features", "prediction"): 1}
+
+
+def test_people_who_were_never_alerted_are_sampled(home: Home, client: redis.Redis) -> None:
+    """Each one's score of every seventh day, of one model in turn, as the engine served it; so both labels come."""
+    ground = Ground(client, msgspec.structs.replace(home.settings, lake_features=1.0))
+    engine = ground.engine(models={SELL.name: Library.of(home.settings).load(SELL.name, VERSION)})
+    listed = VOCABULARY.code["home_listed", None]
+    for day in range(28):
+        ground.post(*(event(f"s{n}", START + day * DAY + n, day * 10 + n, ACCESS) for n in range(5)))
+        made_streams.drain(engine)
+    ground.post(event("s0", START + 28 * DAY, 999, listed))
+    made_streams.drain(engine)
+    made_streams.kill(engine)
+    learning = home.learning()
+    learning.reader._now = lambda: START + DAY  # it begins with the day before
+    home.learn(learning)
+    home.now = START + 200 * DAY
+    found = home.learn().told
+    assert {id_.rpartition("_")[0] for id_, *_ in found} == {
+        f"sm_{identity(ground.store, f'org/s{n}'.encode()):016x}" for n in range(5)
+    }
+    assert sorted(told[2] for told in found) == [0, 0, 0, 0, 1]
+    rows = {row["user"]: row for row in home.rows(examples)}
+    assert (rows["s0"]["label"], rows["s0"]["why"], rows["s1"]["why"]) == (1, "event", "horizon")
+    assert {row["source"] for row in rows.values()} == {"sample"}
 
 
 def test_what_should_hold_is_published_and_withdrawn(home: Home) -> None:
