@@ -68,9 +68,9 @@ def _telling(request: Request, features: dict[str, Any]) -> dict[str, Any]:
 
 
 def _events(signals: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Those behind the signals, newest first, each with the signals that count it."""
+    """Those behind the signals that are heard, newest first, each with the signals that count it."""
     found: dict[tuple[Any, ...], dict[str, Any]] = {}
-    for signal in signals:
+    for signal in (s for s in signals if s["strength"]):
         for event in signal["events"]:
             known = found.setdefault((event["messageId"], event["ts"], event["event"]), event | {"signals": []})
             known["signals"].append(signal["name"])

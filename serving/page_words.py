@@ -63,7 +63,14 @@ def seconds(value: float) -> str:
     for size, name in ((86400, "d"), (3600, "h"), (60, "min")):
         if value >= 2 * size:
             return f"{value / size:.3g} {name}"
+    if 0 < value < 1:
+        return f"{value * 1000:.3g} ms"
     return f"{value:.2g} s" if value < 10 else f"{value:.0f} s"
+
+
+def gist(description: str) -> str:
+    """Without its note: `days since the last visit; 365 = a year or never`."""
+    return description.partition("; ")[0]
 
 
 def hours(value: float | None) -> str:
@@ -117,6 +124,7 @@ FILTERS = {
     "plural": plural,
     "number": number,
     "amount": amount,
+    "gist": gist,
     "exact": exact,
     "hours": hours,
     "seconds": seconds,

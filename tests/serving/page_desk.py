@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import html
 import http.client
+import re
+from collections.abc import Iterator
 from contextlib import closing
 from typing import Any
 from urllib.parse import urlencode
 
+import pytest
 import redis
 
 from feature_repo import keys
@@ -87,3 +91,24 @@ class Browser:
             if "set-cookie" in found:
                 self.cookie = found["set-cookie"].partition(";")[0]
             return Answer(answer.status, found, answer.read())
+
+
+@pytest.fixture
+def desk(api: Live, request: pytest.FixtureRequest) -> Iterator[Desk]:
+    made = Desk(api, request.node.name)
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def browser(api: Live, desk: Desk) -> Browser:
+    """Signed in as Grace."""
+    made = Browser(api)
+    assert made.sign_in(desk.key, "Grace").status == 303
+    return made
+
+
+def text(answer: Answer) -> str:
+    """What stands on a page, without its elements."""
+    assert answer.status == 200, answer.body
+    return html.unescape(re.sub(r"<[^>]*>", " ", answer.body.decode()))

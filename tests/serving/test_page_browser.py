@@ -34,13 +34,6 @@ def chromium() -> Iterator[Any]:
         browser.close()
 
 
-@pytest.fixture
-def desk(api: Live, request: pytest.FixtureRequest) -> Iterator[Desk]:
-    made = Desk(api, request.node.name)
-    yield made
-    made.close()
-
-
 class Tabs:
     """`faults`: what a tab did that it should not; of console errors those that hold `forgiven` are none."""
 
