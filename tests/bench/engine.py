@@ -83,17 +83,25 @@ def cost(users: int) -> float:
         client.config_set("auto-aof-rewrite-percentage", 0)
         filler = Filler(client, store, load(), users)
         with running(settings, client) as engine:
-            filler.fill(filler.rng.permutation(users), MIDNIGHT + 60_000, MIDNIGHT + 660_000)
-            wait_for(client, store, users)
-            pids = (engine.pid, server.where.pid)
-            written = said(client)["users_written"]
-            cpu = sum(map(cpu_seconds, pids))
-            for turn in range(1, ROUNDS + 1):
-                start = MIDNIGHT + 900_000 + turn * 1000
-                filler.fill(filler.rng.choice(users, ROUND, replace=False), start, start + 100)
-                wait_for(client, store, users + turn * ROUND)
-            cpu = sum(map(cpu_seconds, pids)) - cpu
-            return cpu / (said(client)["users_written"] - written)
+            return written_at_a_cost(filler, engine, server, users)[1]
+
+
+def written_at_a_cost(
+    filler: Filler, engine: subprocess.Popen[bytes], server: Embedded, users: int
+) -> tuple[int, float]:
+    """(events until now, CPU seconds a person written), as `cost` says."""
+    client, store = filler.client, filler.store
+    filler.fill(filler.rng.permutation(users), MIDNIGHT + 60_000, MIDNIGHT + 660_000)
+    wait_for(client, store, users)
+    pids = (engine.pid, server.where.pid)
+    written = said(client)["users_written"]
+    cpu = sum(map(cpu_seconds, pids))
+    for turn in range(1, ROUNDS + 1):
+        start = MIDNIGHT + 900_000 + turn * 1000
+        filler.fill(filler.rng.choice(users, ROUND, replace=False), start, start + 100)
+        wait_for(client, store, users + turn * ROUND)
+    cpu = sum(map(cpu_seconds, pids)) - cpu
+    return users + ROUNDS * ROUND, cpu / (said(client)["users_written"] - written)
 
 
 @contextlib.contextmanager

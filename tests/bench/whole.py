@@ -34,6 +34,8 @@ ORDER = (  # the longest first are those that most depend on an idle machine
     "delivery",
     "alerts",
     "learning",
+    "growth",
+    "limits",
     "real-data",
 )
 QUICK = {  # seconds of a run
@@ -47,6 +49,7 @@ QUICK = {  # seconds of a run
     "stream-score": 1.0,
     "swap": 5.0,
     "serving": 1.0,
+    "limits": 1.0,
 }
 PATIENCE = 1_800  # seconds that one may take
 
