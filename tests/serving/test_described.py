@@ -7,6 +7,7 @@ from typing import Any
 from urllib.parse import quote
 
 import jsonschema
+import msgspec
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -58,6 +59,21 @@ ASKED: list[tuple[str, str, str, Any, int]] = [
     ("post", "/v2/models/{model}/infer", "/v2/models/likely_to_sell/infer", TENSOR, 200),
     ("post", "/v2/models/{model}/infer", "/v2/models/likely_to_sell/infer", {"inputs": []}, 400),
     ("get", "/v1/alerts", "/v1/alerts", None, 200),
+    ("get", "/v1/alerts/stats", "/v1/alerts/stats", None, 200),
+    ("get", "/v1/alerts/stats", "/v1/alerts/stats?since=soon", None, 400),
+    ("get", "/v1/users/{id}/alerts", "/v1/users/described/alerts", None, 200),
+    ("patch", "/v1/alerts/status", "/v1/alerts/status", {"ids": ["al_1"], "status": "DISMISSED"}, 200),
+    ("patch", "/v1/alerts/{id}/status", "/v1/alerts/al_1/status", {"status": "DISMISSED"}, 404),
+    ("patch", "/v1/alerts/{id}/status", "/v1/alerts/al_1/status", {"status": "GONE"}, 422),
+    ("get", "/v1/alerts/{id}/history", "/v1/alerts/al_1/history", None, 404),
+    ("post", "/v1/alerts/outcome", "/v1/alerts/outcome", {"ids": ["al_1"], "outcome": "TRUE_POSITIVE"}, 200),
+    ("post", "/v1/alerts/{id}/outcome", "/v1/alerts/al_1/outcome", {"outcome": "TRUE_POSITIVE"}, 404),
+    ("get", "/v1/alerts/{id}/outcome", "/v1/alerts/al_1/outcome", None, 404),
+    ("get", "/v1/models/performance", "/v1/models/performance", None, 200),
+    ("post", "/v1/score-user", "/v1/score-user", {"userId": "described"}, 200),
+    ("post", "/v1/score-user", "/v1/score-user", {"userId": "undescribed"}, 404),
+    ("post", "/v1/process-signals", "/v1/process-signals", {"userId": "described"}, 202),
+    ("post", "/v1/process-signals", "/v1/process-signals", {}, 422),
     ("get", "/v1/models", "/v1/models", None, 200),
     ("get", "/v1/models/{name}", "/v1/models/likely_to_sell", None, 200),
     ("get", "/v1/models/{name}", "/v1/models/likely_to_sail", None, 404),
@@ -83,7 +99,8 @@ def test_answers_are_what_the_description_says(
     written(log, "described")
     document = api.ask("GET", "/openapi.json").json
     operation = document["paths"][described][method]
-    answer = api.ask("GET", path) if message is None else api.post(path, message)
+    body = None if message is None else msgspec.json.encode(message)
+    answer = api.ask(method.upper(), path, body, {**api.login, **JSON_KIND} if body else None)
     assert answer.status == status
     content = operation["responses"][str(status)]["content"]
     assert answer.headers["content-type"] in content
