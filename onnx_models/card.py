@@ -7,6 +7,7 @@ import msgspec
 METADATA = "metadata.json"
 CARD = "CARD.md"
 ONNX = "model.onnx"
+ONLINE = "logistic regression, learned online"  # the estimator of versions that outcomes taught, one after another
 BOOSTER = "model.ubj"
 
 

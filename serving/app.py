@@ -22,6 +22,7 @@ from serving import (
     alerts,
     api,
     catalog,
+    challengers,
     crm,
     deliveries,
     docs_page,
@@ -151,7 +152,8 @@ async def lifespan(app: Starlette) -> AsyncIterator[None]:
     with contextlib.suppress(StoreError):
         (names,) = await parts.client.call(pack("HKEYS", keys.UNKNOWN))
         parts.intake.list_unknown(name.decode() for name in names)
-    async with alerts.running(app, parts), app.state.scoring.running():
+    services = parts.vocabulary.services
+    async with alerts.running(app, parts), app.state.scoring.running(), challengers.beside(app, services):
         keep_collector_off()
         yield
         gc.unfreeze()

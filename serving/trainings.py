@@ -40,7 +40,7 @@ class Busy(Exception):
 
 
 class TrainRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What to train on. Without `labels` and `simulated`: on what the model's own label finds in the lake.
+    """What to train on. Without `labels`, `simulated`, `online`: on what the model's own label finds in the lake.
 
     `labels`: rows of `user` (or the model's entity), `as_of` (ISO 8601) and `label` (0 or 1), and columns of your own.
     `promote`: deploy it at once if it passes its gates. `trials`, `seconds`: of tuning, at most.
@@ -48,6 +48,7 @@ class TrainRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     labels: Annotated[list[_Row], Meta(min_length=1)] | None = None
     simulated: bool = False
+    online: Annotated[bool, Meta(description="what its online challenger learned from outcomes")] = False
     promote: bool = False
     trials: Annotated[int, Meta(ge=1, le=1_000)] | None = None
     seconds: Annotated[float, Meta(ge=0, le=86_400)] | None = None
@@ -169,7 +170,7 @@ def _command(model: str, asked: TrainRequest, organisation: str, place: Path) ->
     """At low priority, so that whoever scores goes first."""
     words = [sys.executable, "-m", "training", "train", model, "--progress", str(place / "progress.jsonl")]
     words += ["--organisation", organisation]
-    for name in ("simulated", "promote"):
+    for name in ("simulated", "online", "promote"):
         words += [f"--{name}"] if getattr(asked, name) else []
     for name in ("trials", "seconds", "seed", "people"):
         value = getattr(asked, name)

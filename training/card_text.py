@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from onnx_models.card import Metadata, Recommendation
+from onnx_models.card import ONLINE, Metadata, Recommendation
 from training import plots
-from training.linear import ESTIMATOR
 
 SIMULATED = "**Trained on simulated people. Not for decisions about real ones**: train it on your own history first."
 _ROWS = ("ROC-AUC", "PR-AUC", "Brier", "Brier skill", "calibration slope", "calibration error")
@@ -110,7 +109,7 @@ def _good(m: Metadata) -> list[str]:
 
 
 def _online(m: Metadata) -> bool:
-    return m.estimator == ESTIMATOR
+    return m.estimator == ONLINE
 
 
 def _trust(m: Metadata) -> list[str]:

@@ -15,7 +15,6 @@ from training.fit import sigmoid
 from training.people import Array
 
 OPSET, IR = 15, 8
-ESTIMATOR = "logistic regression, learned online"
 _MOST = 500.0  # log odds: beyond, float64 has no exponential
 
 

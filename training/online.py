@@ -23,7 +23,7 @@ from onnx_models.session import Model
 from training import export, gates, judge
 from training.job import Made
 from training.judge import Metrics, Ranked
-from training.linear import ESTIMATOR, Linear
+from training.linear import Linear
 from training.model import Training
 from training.people import Array
 from training.report import OURS, SERVING
@@ -105,7 +105,8 @@ def _metadata(
     found: tuple[card.Gate, ...],
     label: Array,
 ) -> card.Metadata:
-    told = {
+    told: dict[str, str | int | float] = {
+        "outcomes": of.contest.progress.outcomes,
         "rows": f"{of.contest.progress.outcomes:,} outcomes, one after another, {of.contest.progress.hits:,} positive",
         "judged on": f"the latest {len(label):,}, {int(label.sum()):,} positive, each before it was learned",
         "settings": f"steps of {challenger_linear.RATE:g}, an outcome weighs {challenger_linear.POSITIVE:g} x",
@@ -122,7 +123,7 @@ def _metadata(
         packages={},
         importance=fitted.importance(),
         histograms={},
-        estimator=ESTIMATOR,
+        estimator=card.ONLINE,
         intervals={},
         confidence=(),
         missing={},

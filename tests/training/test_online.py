@@ -10,33 +10,20 @@ import numpy as np
 import pytest
 import sqlalchemy as sa
 
-from feature_repo.services import SERVICES
 from feature_repo.settings import Settings
 from flows import database
 from flows.learners.challenger_linear import POSITIVE, Linear
-from flows.learners.example import Place
 from flows.learning_tables import learners
 from onnx_models.library import Library
 from onnx_models.registry import HERE, newest
 from onnx_models.session import Model
 from tests.flows.made_examples import examples
+from tests.training.taught_online import SERVICE, learned
 from training import gates, online, publish
 from training.catalogue import MODELS
 from training.validate import NotTrainable
 
-SERVICE = next(service for service in SERVICES if service.name == "likely_to_sell")
 TRAINING = MODELS["likely_to_sell"]
-
-
-def learned(n: int, *, champion: float | None = None) -> Linear:
-    """Taught by people of whom four inputs tell something. `champion`: what it says of all, instead of the truth."""
-    learner, rest = Linear(Place("likely_to_sell")), np.random.default_rng(1)
-    for made in examples(n, 1):
-        noise = rest.normal(50.0, 20.0, len(SERVICE.features) - 4)
-        raw = made.raw if champion is None else champion
-        features = (*made.features, *map(float, noise))
-        learner.learn(msgspec.structs.replace(made, features=features, names=SERVICE.features, raw=raw))
-    return learner
 
 
 @pytest.fixture(scope="module")
