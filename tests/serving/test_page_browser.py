@@ -165,6 +165,25 @@ def test_many_are_dismissed_at_once(tab: Tabs, desk: Desk) -> None:
     assert [desk.status(one) for one in made] == ["DISMISSED", "DELIVERED", "DISMISSED"]
 
 
+def test_an_outcome_is_told_in_a_dialog(tab: Tabs, desk: Desk) -> None:
+    """Of the alert where the focus is; what cannot be is told in the dialog, which keeps what was written."""
+    (one,) = desk.add(1)
+    tab.forgiven = "422 (Unprocessable"
+    page = listens(tab("/"))
+    page.keyboard.press("j")
+    page.keyboard.press("o")
+    dialog = page.get_by_role("dialog", name="What came of it?")
+    dialog.get_by_label("Yes, it came about").check()
+    dialog.get_by_label("It became business").check()
+    dialog.get_by_label("What it was worth").fill("lots")
+    dialog.get_by_role("button", name="Record").click()
+    playwright.expect(dialog.get_by_role("alert")).to_contain_text("expected a number")
+    dialog.get_by_label("What it was worth").fill("350,000")
+    dialog.get_by_role("button", name="Record").click()
+    playwright.expect(row(page, "u1").locator(".state")).to_have_text("Converted")
+    assert desk.status(one) == "CONVERTED"
+
+
 def test_what_another_does_is_seen(tab: Tabs, desk: Desk) -> None:
     (one,) = desk.add(1)
     page = listens(tab("/"))
