@@ -26,6 +26,7 @@ from flows.routing import Routing
 from flows.routing_rules import Route, Rule, To, rules
 from tests.flows.made_alerts import alert
 
+CRASH = -1
 DAY_MS = 86_400_000
 NOON = 1_772_712_000_000  # 2026-03-05 12:00 UTC
 WRITER = Writer(
@@ -74,9 +75,20 @@ class Office:
         self.store.create()
         self.notes = {name: Notebook(name, lambda: self.now) for name in ("email", "sms", "chat")}
         known = self.notes | {channel.name: channel for channel in channels}
-        outbox = Outbox(self.store.engine, Routing(Everywhere(), writer), known, Sender("test"))
+        self._channels, self._writer = known, writer
+        self.delivery = self._life()
+
+    def _life(self) -> Delivery:
+        outbox = Outbox(self.store.engine, Routing(Everywhere(), self._writer), self._channels, Sender("test"))
         clock = lambda: self.now  # noqa: E731
-        self.delivery = Delivery(outbox, clock=clock, log_clock=clock, chance=random.Random(1))
+        return Delivery(outbox, clock=clock, log_clock=clock, chance=random.Random(1))
+
+    async def crash(self) -> None:
+        """What was sent was not written down, and the next life takes over."""
+        if self.delivery.outbox.sender.generation:
+            await self.delivery.turn()
+            await self.delivery.settled()
+        self.delivery = self._life()
 
     def keep(self, *documents: Recipient | Rule) -> None:
         with self.store.engine.begin() as connection:
@@ -104,6 +116,7 @@ class Office:
 
     async def pass_time(self, ms: int) -> None:
         """Stops wherever something is due."""
+        await self.settle()
         end = self.now + ms
         while self.now < end:
             at = self.delivery.lanes.wakes()
@@ -111,16 +124,19 @@ class Office:
             await self.settle()
 
     def run(self, *steps: Callable[[], Any] | int) -> None:
-        """Steps are things that happen, or ms that pass."""
+        """Steps are things that happen, ms that pass, or CRASH."""
 
         async def walk() -> None:
             for step in steps:
-                if isinstance(step, int):
+                if step == CRASH:
+                    await self.crash()
+                elif isinstance(step, int):
                     await self.pass_time(step)
                 else:
                     step()
                 await self.settle()
             await self.delivery.stop(0)
+            self.delivery = self._life()
 
         asyncio.run(walk())
 

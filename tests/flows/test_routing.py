@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 import shutil
 import tempfile
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import contextmanager
 from email import message_from_bytes, policy
 from email.message import EmailMessage
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +22,7 @@ from hypothesis import strategies as st
 from flows.local_time import Quiet, day_of, quiet_until
 from flows.recipients import Recipient, recipients
 from flows.routing_rules import Route
-from tests.flows.post_office import DAY_MS, NOON, Office, rule, whom
+from tests.flows.post_office import CRASH, DAY_MS, NOON, Noted, Office, rule, whom
 
 HOUR_MS = 3_600_000
 
@@ -87,8 +90,6 @@ def test_a_rule_may_keep_an_alert_out_of_the_app_until_it_is_sent(office: Office
     found = office.store.find(kept[0])
     assert found is not None
     assert found.status == "PENDING"
-    office.delivery = type(office.delivery)(office.delivery.outbox, clock=lambda: office.now)
-    office.delivery.outbox.sender.generation = 0
     office.run(DAY_MS)
     found = office.store.find(kept[0])
     assert found is not None
@@ -128,6 +129,35 @@ def test_what_is_beyond_the_daily_cap_comes_in_a_digest_of_the_next_day(office: 
     told = [(noted.at - NOON, len(noted.parcel.alerts)) for noted in office.notes["email"].sent]
     eight = 20 * HOUR_MS
     assert told == [(0, 1), (0, 1), (eight, 3), (DAY_MS, 1), (DAY_MS + eight, 4)]
+
+
+def test_alerts_that_come_together_share_a_digest_and_its_place_in_the_day(office: Office) -> None:
+    """Planned in one transaction, in which nothing of the digest is written yet."""
+    office.keep(whom(daily_cap=2, quiet=Quiet(11 * 60, 13 * 60)), rule(("email", "rc_ann")))
+    office.run(lambda: [office.arrive() for _ in range(3)], HOUR_MS, office.arrive)
+    assert [len(noted.parcel.alerts) for noted in office.notes["email"].sent] == [3, 1]
+
+
+def test_a_digest_that_is_sent_again_says_what_it_said(office: Office) -> None:
+    """Whatever was changed since."""
+    office.keep(whom(digest="hourly"), rule(("email", "rc_ann")))
+
+    def rename() -> None:
+        with office.store.writing() as connection:
+            recipients.change(connection, "acme", "rc_ann", lambda one: msgspec.structs.replace(one, name="Anna"))
+
+    async def walk() -> None:
+        await office.settle()
+        office.now += HOUR_MS
+        await office.crash()
+        rename()
+        await office.settle()
+        await office.delivery.stop(0)
+
+    office.arrive()
+    asyncio.run(walk())
+    first, second = office.notes["email"].sent
+    assert first.parcel == second.parcel
 
 
 def test_an_sms_and_a_chat_message_say_it_in_few_words(office: Office) -> None:
@@ -182,35 +212,64 @@ happenings = st.lists(
 )
 
 
+@contextmanager
+def opened() -> Iterator[Office]:
+    """One for each of many examples, in memory where there is such a place."""
+    home = Path(tempfile.mkdtemp(dir="/dev/shm" if Path("/dev/shm").is_dir() else None))
+    office = Office(home)
+    try:
+        yield office
+    finally:
+        office.close()
+        shutil.rmtree(home)
+
+
+def told(office: Office, happens: list[str | int], people: dict[str, Recipient], *, through: bool) -> None:
+    """Everybody by mail and chat, of all that happens, until all is told."""
+    channels: tuple[Route, ...] = ("email", "chat")
+    office.keep(*people.values(), rule(*((c, id_) for id_ in people for c in channels), through_quiet=through))
+    office.run(*(step if isinstance(step, int) else partial(office.arrive, priority=step) for step in happens))
+    office.run(20 * DAY_MS)
+
+
+def sent(office: Office, person: Recipient) -> list[Noted]:
+    targets = {*person.targets("email"), *person.targets("chat")}
+    return [noted for notes in office.notes.values() for noted in notes.sent if noted.parcel.target in targets]
+
+
+def expected(office: Office, person: Recipient) -> set[tuple[str, str]]:
+    targets = [*person.targets("email"), *person.targets("chat")]
+    return {(target, id_) for target in targets for (id_,) in office.rows("alert_id") if id_}
+
+
 @settings(max_examples=25, deadline=None)
 @given(people, people, happenings, st.booleans())
 def test_each_is_told_of_each_alert_once_and_never_when_they_do_not_want_to_be(
     one: Recipient, two: Recipient, happens: list[str | int], through: bool
 ) -> None:
     """Of each alert by each address, alone or in a digest; within their days' caps and outside of their nights."""
-    told = {person.id: person for person in (one, two)}
-    channels: tuple[Route, ...] = ("email", "chat")
-    to = [(channel, id_) for id_ in told for channel in channels]
-    home = Path(tempfile.mkdtemp(dir="/dev/shm" if Path("/dev/shm").is_dir() else None))
-    office = Office(home)
-    try:
-        office.keep(*told.values(), rule(*to, through_quiet=through))
-        steps = [step if isinstance(step, int) else _arrival(office, step) for step in happens]
-        office.run(*steps, 20 * DAY_MS)
-        alerts = {id_ for (id_,) in office.rows("alert_id") if id_}
-        for person in told.values():
-            targets = [*person.targets("email"), *person.targets("chat")]
-            sent = [n for notes in office.notes.values() for n in notes.sent if n.parcel.target in targets]
-            got = Counter((n.parcel.target, id_) for n in sent for id_ in n.parcel.alerts)
-            assert got == {(target, id_): 1 for target in targets for id_ in alerts}
-            days = Counter(day_of(n.at, person.zone) for n in sent)
+    everybody = {person.id: person for person in (one, two)}
+    with opened() as office:
+        told(office, happens, everybody, through=through)
+        for person in everybody.values():
+            messages = sent(office, person)
+            got = Counter((n.parcel.target, id_) for n in messages for id_ in n.parcel.alerts)
+            assert got == dict.fromkeys(expected(office, person), 1)
+            days = Counter(day_of(n.at, person.zone) for n in messages)
             assert person.daily_cap is None or max(days.values(), default=0) <= person.daily_cap
-            quiet = [n for n in sent if person.quiet and quiet_until(n.at, person.quiet, person.zone)]
+            quiet = [n for n in messages if person.quiet and quiet_until(n.at, person.quiet, person.zone)]
             assert all(through and len(n.parcel.alerts) == 1 for n in quiet)
-    finally:
-        office.close()
-        shutil.rmtree(home)
 
 
-def _arrival(office: Office, priority: str) -> Any:
-    return lambda: office.arrive(priority=priority)
+@settings(max_examples=15, deadline=None)
+@given(people, st.lists(st.sampled_from(["CRITICAL", "LOW", CRASH]) | st.just(3 * HOUR_MS), min_size=1, max_size=14))
+def test_whenever_it_is_killed_nothing_is_lost_and_what_is_sent_again_is_the_same(
+    person: Recipient, happens: list[str | int]
+) -> None:
+    """Also a digest that was sent and not yet written down."""
+    with opened() as office:
+        told(office, happens, {person.id: person}, through=False)
+        messages = sent(office, person)
+        assert {(n.parcel.target, id_) for n in messages for id_ in n.parcel.alerts} == expected(office, person)
+        bodies = {(n.parcel.id, n.parcel.body) for n in messages}
+        assert len(bodies) == len({id_ for id_, _ in bodies})
