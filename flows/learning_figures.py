@@ -50,7 +50,7 @@ class Reported(msgspec.Struct, frozen=True):
 
 
 def totals(connection: sa.Connection) -> dict[str, float]:
-    """By name, as /metrics has them (`name@reason` where they are told apart)."""
+    """By name, as /metrics has them (`name@label=value` where they are told apart)."""
     corrected = sa.select(sa.func.count()).select_from(journal).where(journal.c.revision > 0)
     found = {
         "alive_at": time.time(),
@@ -59,7 +59,7 @@ def totals(connection: sa.Connection) -> dict[str, float]:
         "open": _number(connection, sa.select(sa.func.count()).where(examples.c.due.is_not(None))),
         "waiting": _number(connection, sa.select(sa.func.count()).select_from(waiting)),
     }
-    return found | {f"set_aside@{one.reason}": float(one.count) for one in _by_reason(set_aside(connection))}
+    return found | {f"set_aside@reason={one.reason}": float(one.count) for one in _by_reason(set_aside(connection))}
 
 
 def _number(connection: sa.Connection, query: sa.Select[Any]) -> float:
@@ -76,14 +76,14 @@ def of_learners(reports: Reports) -> dict[str, float]:
     found: dict[str, float] = {}
     for (_, place), report in sorted(reports.items()):
         alarms = report.get("alarms") or []
-        name = f"alarms@{place.model}"
+        name = f"alarms@model={place.model}"
         found[name] = found.get(name, 0.0) + len(alarms)
         for alarm in alarms:
             at = alarm["first"] / 1000
-            if at >= found.get(f"alarm_at@{place.model}", 0.0):
-                found[f"alarm_at@{place.model}"] = at
-                found[f"alarm_size@{place.model}"] = alarm["after"] - alarm["before"]
-        holds = f"calibrations@{place.model}"
+            if at >= found.get(f"alarm_at@model={place.model}", 0.0):
+                found[f"alarm_at@model={place.model}"] = at
+                found[f"alarm_size@model={place.model}"] = alarm["after"] - alarm["before"]
+        holds = f"calibrations@model={place.model}"
         found[holds] = found.get(holds, 0.0) + (report.get("holds") is not None)
     return found
 

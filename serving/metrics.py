@@ -143,7 +143,7 @@ async def metrics(request: Request) -> Response:
         *_engine(said.engine),
         *_lake(said),
         *_told(DELIVERY, "channel", said.delivery),
-        *_told(LEARNING, "of", said.learning),
+        *_told(LEARNING, "", said.learning),
         _partitioned("telltale_outcomes_dropped_total", NOBODY_CAME, said.outcomes_dropped, "counter"),
         *_requests(request.app.state.requests),
         Metric("telltale_api_uptime_seconds", "gauge", "since the API started", [
@@ -226,14 +226,17 @@ def _lake(said: Said) -> list[Metric]:
 
 
 def _told(meanings: dict[str, tuple[str, str]], label: str, said: dict[str, float]) -> list[Metric]:
-    """`name`, or `name@value of the label`."""
+    """`name`, or `name@value of the label`, or `name@label=value`."""
     found: dict[str, Metric] = {}
     for field, value in sorted(said.items()):
         name, _, of = field.partition("@")
+        if name not in meanings:  # a process of another version said it
+            continue
         metric, meaning = meanings[name]
         kind = "counter" if metric.endswith("_total") else "gauge"
         series = found.setdefault(name, Metric(f"telltale_{metric}", kind, meaning, []))
-        series.samples.append(("", {label: of} if of else {}, value))
+        named, _, told = of.rpartition("=")
+        series.samples.append(("", {named or label: told} if told else {}, value))
     return list(found.values())
 
 

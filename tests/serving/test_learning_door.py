@@ -90,6 +90,7 @@ def test_metrics_tell_how_it_stands(ground: tuple[Live, Settings]) -> None:
     assert values(text, "telltale_learning_labels_total") == [4]
     assert values(text, "telltale_learning_scores_open") == [2]
     assert values(text, "telltale_outcomes_dropped_total") == [0, 7]
+    assert f'telltale_learning_alarms{{model="{SELL.name}"}} 0' in text
     assert time.time() - values(text, "telltale_learning_alive_at")[0] < 15
 
 
