@@ -21,7 +21,7 @@ from flows.embedded import Embedded
 from flows.store import connect
 from tests.contracts.smtp_server import Postmaster
 from tests.live import Live, live, worker
-from tests.serving.alert_desk import Desk
+from tests.serving.alert_desk import Desk, stream
 from tests.serving.reached import WebServer, mail_server, web_server
 
 PERSON = {"user-agent": "Mozilla/5.0 (X11; Linux x86_64) Firefox/140.0"}
@@ -272,6 +272,32 @@ def test_a_test_goes_to_each_address_of_a_person(world: World, api: Live) -> Non
         assert time.monotonic() < deadline
         time.sleep(0.05)
     assert "No alert stands behind it" in body(mail_to(world, "tester@example.org"), "plain")
+
+
+def test_what_somebody_has_read_shows_in_the_list_and_in_the_stream(api: Live, desk: Desk) -> None:
+    """By name; who is not named has read nothing, and whoever asks for nobody is told nothing."""
+    first, second = desk.add(1, 2)
+    marked = api.ask("PUT", f"/v1/alerts/{first.id}/read?by=ann")
+    assert marked.json == {"marked": [first.id], "unread": 1}
+    assert api.ask("GET", "/v1/alerts/unread?by=ann").json == {"unread": 1}
+    assert api.ask("GET", "/v1/alerts/unread").json == {"unread": 2}
+    for query, read in (("?by=ann", [False, True]), ("?by=bob", [False, False]), ("", [None, None])):
+        assert [one["read"] for one in api.ask("GET", f"/v1/alerts{query}").json["alerts"]] == read
+    with stream(api, "/v1/alerts/stream?by=ann&after=0") as events:
+        assert [events.next().read for _ in (first, second)] == [True, False]
+    with stream(api, "/v1/alerts/stream?after=0") as events:
+        assert events.next().read is None
+
+
+def test_marks_are_taken_back_one_by_one_and_set_for_all(api: Live, desk: Desk) -> None:
+    """Of what there is no alert, nothing is marked."""
+    first, second = desk.add(1, 2)
+    assert api.post("/v1/alerts/read-all", {"by": "ann"}).json == {"unread": 0}
+    assert api.ask("DELETE", f"/v1/alerts/{first.id}/read?by=ann").json == {"marked": [first.id], "unread": 1}
+    told_ = {"ids": [first.id, "al_none", second.id], "by": "ann"}
+    assert api.post("/v1/alerts/read", told_).json == {"marked": [first.id, second.id], "unread": 0}
+    assert api.post("/v1/alerts/read", told_ | {"read": False}).json["unread"] == 2
+    assert api.ask("PUT", "/v1/alerts/al_none/read").status == 404
 
 
 @pytest.mark.parametrize(
