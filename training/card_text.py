@@ -80,7 +80,7 @@ def _missing_share(m: Metadata, name: str) -> str:
 
 
 def _good(m: Metadata) -> list[str]:
-    alerts = ["", *_table(m, _ALERTS)] if m.alert else []
+    alerts = ["", *_table(m, _ALERTS)] if m.alert and not _online(m) else []
     said = "On rows kept aside, with 95 % intervals from drawing people again."
     fixed = "fixed on the earlier period"
     if _online(m):
@@ -102,7 +102,7 @@ def _good(m: Metadata) -> list[str]:
         "",
         "Brier skill is against answering the base rate; a calibration slope below 1 says too much; the calibration",
         "error is the mean gap between what was said and what came, over ten groups of rows.",
-        *(["Alerts count in episodes: a person's counts once in a cool-down."] if m.alert else []),
+        *(["Alerts count in episodes: a person's counts once in a cool-down."] if alerts else []),
         "",
         f"![ROC]({plots.FILES[0]}) ![Calibration]({plots.FILES[1]})",
     ]

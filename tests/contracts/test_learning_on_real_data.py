@@ -7,35 +7,22 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from river.compose import Pipeline
-from river.forest import ARFClassifier
-from river.linear_model import LogisticRegression
-from river.optim import SGD
-from river.optim.losses import Log
-from river.preprocessing import StandardScaler
 
 from flows.learners import challenger_forest, challenger_linear
 from flows.learners.challenger_forest import Forest
-from flows.learners.challenger_linear import LEVEL_RATE, POSITIVE, RATE, Linear
+from flows.learners.challenger_linear import POSITIVE, Linear
 from flows.learners.drift import Drift
 from flows.learners.example import Place
 from flows.learners.odds import logit
 from flows.learners.recalibration import Recalibration
 from flows.learners.sealed import Sealed
-from tests.contracts import real_streams
+from tests.contracts import real_streams, rivers_models
 from tests.contracts.real_streams import STREAMS, asked, measured, river_loop, told
 
 PLACE = Place("a_model", "20260101000000", "main")
 ROWS = 1_500
 DELAY = 48  # rows: a day of the electricity market
 every_stream = pytest.mark.parametrize("name", STREAMS)
-
-
-def linear_of_river() -> Pipeline:
-    """The same model, put together as River's documentation does."""
-    return Pipeline(
-        StandardScaler(), LogisticRegression(SGD(RATE), loss=Log(weight_pos=POSITIVE), intercept_lr=LEVEL_RATE)
-    )
 
 
 @every_stream
@@ -46,7 +33,7 @@ def test_the_linear_challenger_is_rivers_loop(name: str, delay: int, monkeypatch
     rows = STREAMS[name](ROWS)
     ours = measured(list(told(Linear(PLACE), asked(rows), delay)), off=log(POSITIVE))
     assert msgspec.structs.astuple(ours) == pytest.approx(
-        msgspec.structs.astuple(river_loop(rows, linear_of_river(), delay)), abs=1e-6
+        msgspec.structs.astuple(river_loop(rows, rivers_models.linear(), delay)), abs=1e-6
     )
 
 
@@ -56,7 +43,7 @@ def test_the_forest_is_rivers_loop(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         monkeypatch.setattr(challenger_forest, name, value)
     rows = STREAMS["electricity"](ROWS)
     ours = measured(list(told(Forest(PLACE, Sealed(tmp_path)), asked(rows)))[1:])
-    theirs = river_loop(rows, ARFClassifier(n_models=3, leaf_prediction="mc", max_depth=6, grace_period=40, seed=1))
+    theirs = river_loop(rows, rivers_models.forest())
     assert (ours.roc_auc, ours.accuracy) == pytest.approx((theirs.roc_auc, theirs.accuracy), abs=2e-3)
 
 
