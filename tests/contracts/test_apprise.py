@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import subprocess
+import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from ipaddress import ip_network
@@ -11,6 +13,7 @@ import pytest
 
 from flows.apprise_channel import AppriseChannel, check_service, without_secrets
 from flows.channel import Dead, Parcel, Result, Retry, Sent
+from tests.live import ROOT
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*imghdr:DeprecationWarning")  # one of apprise's plugins has it
 HERE = (ip_network("127.0.0.0/8"),)
@@ -136,3 +139,11 @@ def test_an_error_tells_no_part_of_the_url() -> None:
     text = "cannot reach http://chat.example.org/token123 as bob:pa ss-word, pa%20ss-word (value99)"
     left = without_secrets(text, url)
     assert not any(part in left for part in ("token123", "pa ss-word", "pa%20ss-word", "value99"))
+
+
+@pytest.mark.parametrize("process", ["serving.app", "flows.delivering"])
+def test_the_library_stays_out_until_it_is_needed(process: str) -> None:
+    """It takes a third of a second and 45 MB."""
+    code = f"import sys, {process}; print('apprise' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "False"
