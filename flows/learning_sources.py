@@ -79,7 +79,8 @@ class AlertOutcomes:
 
     def read(self, after: Position, most: int) -> Read:
         told = alert_outcomes.outcomes
-        query = sa.select(told).where(told.c.seq > int(after.place or 0)).order_by(told.c.seq).limit(most)
+        columns = [told.c[name] for name in ("seq", "alert_id", "organisation", "outcome", "at", "recorded_at")]
+        query = sa.select(*columns).where(told.c.seq > int(after.place or 0)).order_by(told.c.seq).limit(most)
         return _numbered(self._rank, after, _rows(self._engine, query), most, lambda r: (r["recorded_at"], _judged(r)))
 
 
