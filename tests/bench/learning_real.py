@@ -2,8 +2,8 @@
 
 Each is asked of a row, then told its label. `river`: `evaluate.progressive_val_score` of the same model; `no_change`:
 accuracy of the label before; `share`: log loss of saying the share so far. Accuracy is at a probability of 0.5 of the
-model as it is, in which an outcome weighs five times as much; `corrected`: of what the challenger says, never surer than
-1e-6, which is why log loss differs from River's where that is.
+model as it is, in which an outcome weighs five times as much; `corrected`: of what the challenger says. It is never
+surer than 1e-6: where River is, log loss differs.
 """
 
 from __future__ import annotations
