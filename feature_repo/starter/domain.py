@@ -57,6 +57,7 @@ SERVICES = (
         features=tuple(feature.name for feature in FEATURES),
         description="will cancel within 30 days",
         alert="LIKELY_TO_CANCEL",
+        advice="Ask what is missing before they go.",
         outcome="cancelled",
         telling=("cancel_page_30d", "on_the_way_out_strength"),  # no leaks: who leaves looks at how to
     ),
