@@ -25,7 +25,7 @@ from flows import delivery_figures
 from flows.alert_store import AlertStore
 from flows.delivery import wall_ms
 from tests.faults.dying_delivery import STEPS
-from tests.flows.delivered import endpoint, stored
+from tests.flows.delivered import POSTGRESQL, endpoint, stored
 from tests.flows.made_alerts import alert
 from tests.live import ROOT, environment
 
@@ -172,7 +172,7 @@ class Ground(msgspec.Struct):
 
 @pytest.fixture
 def ground(tmp_path: Path) -> Iterator[Ground]:
-    settings = Settings(home=tmp_path, webhook_allow="127.0.0.0/8")
+    settings = Settings(home=tmp_path, webhook_allow="127.0.0.0/8", database_url=POSTGRESQL)
     with stored(tmp_path) as store, receiver() as ends:
         for n, path in enumerate(GOOD):
             endpoint(store.engine, f"http://127.0.0.1:{ends.server_port}{path}", n)

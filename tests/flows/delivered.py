@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import random
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import contextmanager
@@ -18,6 +19,7 @@ from flows import alert_status, delivery_figures, delivery_list, webhooks
 from flows.alert import Alert
 from flows.alert_store import AlertStore, open_alerts
 from flows.channel import Channel, Channels, Plan
+from flows.database import metadata
 from flows.delivery import Delivery
 from flows.delivery_figures import Figures
 from flows.delivery_list import Attempt, Listed, Which
@@ -29,6 +31,7 @@ from flows.webhook_channel import WebhookChannel
 from flows.webhooks import Webhook
 from tests.flows.made_alerts import alert
 
+POSTGRESQL = os.environ.get("TEST_POSTGRESQL", "")  # postgresql+psycopg://... of a database that may be emptied
 START = 1_767_225_600_000  # ms since 1970
 INSIDE = networks("127.0.0.0/8")
 
@@ -128,7 +131,12 @@ def endpoint(engine: sa.Engine, url: str, n: int = 1, **changes: object) -> Webh
 
 @contextmanager
 def stored(home: Path) -> Iterator[AlertStore]:
-    store = open_alerts(Settings(home=home))
+    """The database of that home: SQLite, or what TEST_POSTGRESQL names, emptied when the home is new."""
+    store = open_alerts(Settings(home=home, database_url=POSTGRESQL))
+    if POSTGRESQL and not (home / "emptied").exists():
+        (home / "emptied").touch()
+        metadata.drop_all(store.engine)
+        store.create()
     try:
         yield store
     finally:
