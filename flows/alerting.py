@@ -10,6 +10,7 @@ import logging
 import socket
 import sys
 import time
+from contextlib import suppress
 from functools import partial
 
 import bytewax.operators as op
@@ -24,6 +25,7 @@ from flows import heap, running
 from flows.engine import Engine
 from flows.housekeeping import Housekeeping
 from flows.partition import Fenced, LogBehind
+from flows.poison import Caution
 from flows.resp import StoreError
 from flows.scoring import Evaluated
 from flows.state import StateError
@@ -33,13 +35,14 @@ from flows.windows import Full
 from onnx_models.library import Library
 from onnx_models.watch import Watch
 
+KNOWN = (Fenced, LogBehind, StateError, Full)  # they say what is wrong, and no entry is to blame
 _log = logging.getLogger(__name__)
 
 
-def dataflow(engine: Engine, keeping: Housekeeping, watch: Watch) -> Dataflow:
+def dataflow(engine: Engine, keeping: Housekeeping, watch: Watch, caution: Caution) -> Dataflow:
     """The whole way of an event, top to bottom."""
     flow = Dataflow("alerting")
-    entries = op.input("log", flow, running.Source(partial(_read, engine, keeping)))
+    entries = op.input("log", flow, running.Source(partial(_read, caution, keeping)))
     # list[Read]: what has come, of all partitions
     counted = op.map("windows", entries, engine.count)
     # list[Read]: the same, now in the table
@@ -55,11 +58,14 @@ def dataflow(engine: Engine, keeping: Housekeeping, watch: Watch) -> Dataflow:
     return flow
 
 
-def _read(engine: Engine, keeping: Housekeeping) -> list[list[Read]]:
-    """One micro-batch, which spans all partitions. Raises what ended the housekeeping."""
+def _read(caution: Caution, keeping: Housekeeping) -> list[list[Read]]:
+    """One micro-batch, which spans all partitions; one entry where one is sought that ends engines.
+
+    Raises what ended the housekeeping.
+    """
     if keeping.failed:
         raise keeping.failed
-    return [engine.read()]
+    return [caution.read()]
 
 
 def _score(engine: Engine, watch: Watch, evaluated: Evaluated) -> Evaluated:
@@ -82,7 +88,7 @@ def watched(vocabulary: Vocabulary, settings: Settings) -> Watch:
     return watch
 
 
-def run(settings: Settings, vocabulary: Vocabulary) -> None:
+def run(settings: Settings, vocabulary: Vocabulary, caution: Caution) -> None:
     """One life of the engine: from the committed positions until stopped. Raises StoreError."""
     client = connect(settings)
     watch = watched(vocabulary, settings)
@@ -96,13 +102,19 @@ def run(settings: Settings, vocabulary: Vocabulary) -> None:
         watch.models,
         owner=f"{socket.gethostname()}:{settings.home}",  # the same after a kill, so that it need not wait for itself
     )
+    caution.begin(engine, client)
     keeping = Housekeeping(engine, connect(settings), dial(settings))
     gc.collect()
     gc.freeze()
     watch.start()
     try:
-        running.run(dataflow(engine, keeping, watch))
+        running.run(dataflow(engine, keeping, watch, caution))
         engine.close()
+        caution.survived()
+    except KNOWN:
+        with suppress(redis.RedisError):
+            caution.survived()
+        raise
     finally:
         watch.stop()
         keeping.stop()
@@ -116,10 +128,11 @@ def main() -> int:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
     settings = settings_.load()
     vocabulary = vocabulary_.load(settings.feature_repo)
+    caution = Caution()
     while not running.stopping.is_set():
         try:
-            run(settings, vocabulary)
-        except (Fenced, LogBehind, StateError, Full) as error:
+            run(settings, vocabulary, caution)
+        except KNOWN as error:
             _log.error("%s", error)
             return 1
         except (StoreError, redis.RedisError) as error:

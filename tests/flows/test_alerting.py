@@ -21,6 +21,7 @@ from flows.alert import Alert, decode
 from flows.alerting import dataflow
 from flows.engine import Engine
 from flows.housekeeping import Housekeeping
+from flows.poison import Caution
 from flows.progress import Progress
 from flows.scoring import Evaluated
 from flows.store import connect, dial
@@ -77,8 +78,10 @@ def test_dataflow_goes_all_the_way_before_it_reads_on(ground: Ground) -> None:
     engine = Watched(VOCABULARY, ground.settings, ground.store, ground.client, lambda: dial(ground.settings), {})
     ground.engines.append(engine)
     keeping = Housekeeping(engine, connect(ground.settings), dial(ground.settings))
+    caution = Caution()
+    caution.begin(engine, ground.client)
     with _signals_kept():
-        running.run(dataflow(engine, keeping, Watch(Library(ground.settings.home), [])))
+        running.run(dataflow(engine, keeping, Watch(Library(ground.settings.home), []), caution))
     keeping.stop()
     keeping._connection.close()
     keeping._client.close()
