@@ -1,4 +1,4 @@
-"""E-mail by SMTP (RFC 5321): one connection a mail. What was planned is sent byte for byte."""
+"""E-mail by SMTP (RFC 5321): one connection a mail, and the same bytes over all attempts."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import msgspec
 import sqlalchemy as sa
 
 from feature_repo.settings import SettingError
+from flows import letter
 from flows.channel import Dead, Parcel, Result, Retry, Sent
 from flows.recipients import reachable
 
@@ -78,7 +79,7 @@ class EmailChannel:
         import aiosmtplib  # 20 ms, which only those pay who send mail
 
         try:
-            return Sent(await self._hand_in(self._where, parcel.body, to))
+            return Sent(await self._hand_in(self._where, letter.decode(parcel.body).message(), to))
         except aiosmtplib.SMTPRecipientsRefused as refused:
             return _answered(refused.recipients[0])
         except aiosmtplib.SMTPDataError as error:

@@ -16,8 +16,9 @@ from flows.apprise_channel import AppriseChannel
 from flows.channel import Channel
 from flows.crm_channel import CrmChannel
 from flows.email_channel import EmailChannel, server
+from flows.letter import check_address
 from flows.links import Links
-from flows.mail import Writer, check_address
+from flows.mail import Writer
 from flows.signing_key import signing_key
 from flows.web import Web
 from flows.words import advice

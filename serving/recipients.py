@@ -21,8 +21,8 @@ from flows.channel import NewDelivery
 from flows.delivery import wall_ms
 from flows.delivery_list import Which
 from flows.delivery_rows import put
+from flows.letter import check_address
 from flows.local_time import Quiet
-from flows.mail import check_address
 from flows.recipients import PERSONAL, Pace, Personal, Recipient, recipients
 from flows.routing_rules import rules
 from serving import alerts

@@ -19,6 +19,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from flows import letter
 from flows.local_time import Quiet, day_of, quiet_until
 from flows.recipients import Recipient, recipients
 from flows.routing_rules import Route
@@ -35,7 +36,7 @@ def office(tmp_path: Path) -> Iterator[Office]:
 
 
 def read(body: bytes) -> EmailMessage:
-    found = message_from_bytes(body, policy=policy.default)
+    found = message_from_bytes(letter.decode(body).message(), policy=policy.default)
     assert isinstance(found, EmailMessage)
     return found
 
