@@ -52,6 +52,7 @@ from serving import (
     tracking,
     trainings,
     users,
+    webhook_tries,
     webhooks,
 )
 from serving.body import Gone, hung_up
@@ -78,6 +79,7 @@ OPERATIONS = [
     *alert_outcomes.operations,
     *deliveries.operations,
     *webhooks.operations,
+    *webhook_tries.operations,
     *recipients.operations,
     *routing_rules.operations,
     *crm.operations,
@@ -116,6 +118,7 @@ def build(parts: api.Api, scoring_: scoring.Scoring) -> Front:
             *alert_outcomes.routes,
             *deliveries.routes,
             *webhooks.routes,
+            *webhook_tries.routes,
             *recipients.routes,
             *routing_rules.routes,
             *crm.routes,
