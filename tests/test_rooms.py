@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import ast
+import re
 import subprocess
 import sys
+from fnmatch import fnmatch
 from pathlib import Path
 
 import pytest
@@ -36,6 +38,14 @@ def test_a_room_imports_only_those_below_it(room: str) -> None:
     forbidden = {*MAY_IMPORT, "tests"} - MAY_IMPORT[room] - {room}
     found = {f"{path.name}: {name}" for path in (ROOT / room).rglob("*.py") for name in imports(path) & forbidden}
     assert found == set()
+
+
+@pytest.mark.parametrize("room", MAY_IMPORT)
+def test_a_room_says_what_each_file_is_for(room: str) -> None:
+    """Its README names every file, by itself or by a pattern such as `page*.py`."""
+    named = re.findall(r"[\w*]+\.py", (ROOT / room / "README.md").read_text())
+    files = {path.name for path in (ROOT / room).glob("*.py")} - {"__init__.py", "__main__.py"}
+    assert {file for file in files if not any(fnmatch(file, name) for name in named)} == set()
 
 
 def test_feast_is_imported_by_one_file_alone() -> None:
