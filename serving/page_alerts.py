@@ -10,6 +10,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from flows import words
 from flows.alert import Priority, Status
 from serving import alerts, api
 from serving.alert_cursor import Reached
@@ -25,7 +26,7 @@ JUDGEMENTS = {
     "FALSE_NEGATIVE": "It came about, though nobody was told",
     "TRUE_NEGATIVE": "It did not come about, as expected",
 }
-FILTERS = ("status", "type", "priority", "user", "min_score")
+FILTERS = ("status", "type", "priority", "user", "min_score", "withheld")
 
 
 async def listed(request: Request) -> Response:
@@ -85,22 +86,19 @@ async def one(request: Request) -> Response:
 
 
 def choices(request: Request) -> dict[str, Any]:
-    """What alerts can be, and what to do about each type."""
-    services = [service for service in api.of(request).vocabulary.services if service.alert]
-    advice = {service.alert: service.advice for service in services}
+    """What alerts can be, and what to do about one."""
+    advised = words.advice(api.of(request).vocabulary)
+
+    def advice(alert: dict[str, Any]) -> str:
+        """As a mail about it says."""
+        return advised.get(alert["type"]) or words.SOON[alert["priority"]]
+
     return {
-        "types": list(advice),
-        "advice": _Advice(advice),
+        "types": list(advised),
+        "advice": advice,
         "priorities": get_args(Priority),
         "statuses": get_args(Status),
     }
-
-
-class _Advice(dict[Any, str]):
-    """Of a type that the vocabulary no longer has: nothing."""
-
-    def __missing__(self, kind: str) -> str:
-        return ""
 
 
 def _given(request: Request) -> dict[str, str]:

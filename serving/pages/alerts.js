@@ -68,7 +68,7 @@ async function showNews() {
 }
 
 news.addEventListener("click", showNews);
-for (const one of document.querySelectorAll("#filters select")) {
+for (const one of document.querySelectorAll("#filters select, #filters [type=checkbox]")) {
   one.addEventListener("change", () => one.form.requestSubmit());
 }
 document.getElementById("filters").addEventListener("formdata", ({ formData }) => {

@@ -41,6 +41,25 @@ def test_filters_stand_in_the_address(browser: Browser, desk: Desk) -> None:
     assert b"expected a number from 0 to 1" in refused.body
 
 
+def test_a_type_without_advice_has_some_by_priority(browser: Browser, desk: Desk) -> None:
+    """As mails about it have."""
+    desk.add(1, type="NO_LONGER_RAISED", priority="CRITICAL")
+    assert "Get in touch at once." in text(browser.get("/"))
+
+
+def test_withheld_alerts_stand_apart(browser: Browser, desk: Desk) -> None:
+    """Nobody is told of them, but their outcomes can be: in words of their own."""
+    desk.add(1)
+    (held,) = desk.add(2, withheld=True)
+    assert "u2" not in text(browser.get("/"))
+    page = text(browser.get("/?withheld=true"))
+    assert ("u2" in page, "u1" in page, "Dismiss u2" in page) == (True, False, False)
+    assert "Yes, though nobody was told" in text(browser.get(f"/alerts/outcome?ids={held.id}"))
+    told = browser.post("/alerts/outcome", ("ids", held.id), ("outcome", "TRUE_NEGATIVE"))
+    assert told.status == 303
+    assert "It did not come about, as expected" in text(browser.get(f"/alerts/{held.id}"))
+
+
 def test_the_list_goes_on_where_a_page_ends(browser: Browser, desk: Desk) -> None:
     desk.add(*range(60))
     first = browser.get("/").body.decode()
