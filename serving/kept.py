@@ -8,6 +8,7 @@ from typing import Any, Generic, TypeVar
 import msgspec
 import sqlalchemy as sa
 from msgspec import UNSET, UnsetType
+from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
@@ -36,7 +37,8 @@ class Kind(msgspec.Struct, Generic[T], kw_only=True):
 
     `made`: of what was told, with the request, a connection, the organisation and the id; raises ApiError 422.
     `told`: the reverse, so that a change is what stands with what is given put over it. `leaves`: what happens with
-    one that is about to be removed; raises ApiError 409 where it must stay.
+    one that is about to be removed; raises ApiError 409 where it must stay. `prepare`: what takes long, before others
+    have to wait for the transaction; of a change, fields that are not given are UNSET.
     """
 
     path: str
@@ -51,6 +53,7 @@ class Kind(msgspec.Struct, Generic[T], kw_only=True):
     told: Callable[[T], Told]
     shown: Callable[[T], Any]
     leaves: Callable[[sa.Connection, T], None] = lambda connection, one: None
+    prepare: Callable[[Told], None] = lambda told: None
 
 
 def changes(takes: type) -> type:
@@ -75,6 +78,7 @@ class Doors(Generic[T]):
     async def make(self, request: Request) -> Response:
         kind = self.kind
         told: Told = await given(request, kind.takes, BODY_BYTES)
+        await run_in_threadpool(kind.prepare, told)
 
         def change(sql: sa.Connection) -> T:
             if kind.kept.count(sql, api.organisation(request)) >= kind.most:
@@ -96,6 +100,7 @@ class Doors(Generic[T]):
 
     async def patch(self, request: Request) -> Response:
         asked: Any = await given(request, self._changes, BODY_BYTES)
+        await run_in_threadpool(self.kind.prepare, asked)
         told = msgspec.structs.asdict(asked)
         over = {name: value for name, value in told.items() if value is not UNSET}
 

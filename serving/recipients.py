@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Sequence
+from contextlib import suppress
 from datetime import datetime
 from typing import Annotated, Any
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import msgspec
 import sqlalchemy as sa
-from msgspec import Meta
+from msgspec import UNSET, Meta
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
@@ -115,8 +116,15 @@ def _check(told: RecipientTold, old: Recipient | None) -> None:
         raise ApiError(422, str(error), field) from None
 
 
+def _prepare(told: Any) -> None:
+    """Loads apprise and the services that are named, which may take a second the first time."""
+    for urls in (told.sms, told.chat):
+        if urls is not UNSET:
+            with suppress(ValueError):
+                _check_urls(urls)
+
+
 def _check_urls(urls: Sequence[str]) -> None:
-    """Imports apprise, which takes a third of a second once, if there is one to check."""
     from flows.apprise_channel import made
 
     for url in urls:
@@ -227,6 +235,7 @@ KIND: Kind[Recipient] = Kind(
     told=_told,
     shown=shown,
     leaves=_leaves,
+    prepare=_prepare,
 )
 doors = Doors(KIND)
 routes = [*doors.routes, Route("/v1/recipients/{id}/test", test, methods=["POST"])]

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import base64
 import logging
+import time
 from html import escape
 
 import msgspec
@@ -31,6 +32,7 @@ log = logging.getLogger("telltale.api")
 
 PIXEL = base64.b64decode("R0lGODlhAQABAIAAAAAAAP///yH5BAEAAAAALAAAAAABAAEAAAIBRAA7")  # one transparent point
 BODY_BYTES = 4_096
+AGAIN_S, REMEMBERED = 1.0, 10_000  # a link that is fetched again so soon counts once
 HEADERS = {
     "Cache-Control": "no-store",
     "Referrer-Policy": "no-referrer",
@@ -107,10 +109,26 @@ async def _see(request: Request, delivery: str, what: Seen) -> None:
     if not api.of(request).settings.tracking:
         return
     machine = tracking.is_machine(request.method, dict(request.headers))
+    if _again(request, f"{what} {machine} {delivery}"):
+        return
     try:
         await alerts.of(request).shelf.write(lambda sql: tracking.see(sql, delivery, what, wall_ms(), machine=machine))
     except ApiError as error:
         log.warning("an %s of %s is not counted: %s", what, delivery, error.detail)
+
+
+def _again(request: Request, seen: str) -> bool:
+    """Whether it was seen a moment ago, here: nobody keeps SQL busy with one link."""
+    now, state = time.monotonic(), request.app.state
+    if not hasattr(state, "links_seen"):
+        state.links_seen = {}
+    latest: dict[str, float] = state.links_seen
+    again = now - latest.get(seen, -AGAIN_S) < AGAIN_S
+    if not again:
+        latest[seen] = now
+        if len(latest) > REMEMBERED:
+            latest.pop(next(iter(latest)))
+    return again
 
 
 async def _whom(request: Request) -> tuple[Personal, Recipient]:
