@@ -1,7 +1,8 @@
 """An online challenger of one model that is not linear: River's adaptive random forest (Gomes et al., 2017).
 
-A forest learns a row in some 150 us, so it learns a sample: KEPT of the outcomes of either label, by the id alone. What
-that adds to its log odds is taken off what it says. A share of the outcomes, ASKED, is judged. It stays in the shadow:
+A forest learns a row in some 150 us, so it learns a sample: KEPT of the outcomes of either label, by the id alone, and
+after EARLY outcomes a quarter of that. What that adds to its log odds is taken off what it says. ASKED of the outcomes
+are judged. It stays in the shadow:
 trees that change have no ONNX.
 """
 
@@ -22,9 +23,10 @@ from flows.learners.sealed import Sealed
 from flows.learners.stored import packed, unpacked
 
 KIND, FORMAT = "challenger_forest", 1
-KEPT = (1 / 16, 1 / 2)  # of the outcomes with label 0, 1
+KEPT = (1 / 8, 1.0)  # of the outcomes with label 0, 1
+EARLY, LATER = 4_000, 1 / 4  # outcomes; of KEPT after them
 OFF = log(KEPT[1] / KEPT[0])  # what that adds to the log odds
-ASKED = 1 / 8
+ASKED = 1 / 10
 SPEAKS = 50  # rows before it says anything
 EVERY = 512  # rows between two files
 SURE = 0.98  # a leaf of few rows is surer than it can be
@@ -32,9 +34,13 @@ _ALL = 1 << 64
 
 
 class State(msgspec.Struct):
-    """`file`: how many times the forest was written; `since`: what it learned since then, as (label, float32 row)."""
+    """`file`: how many times the forest was written; `since`: what it learned since then, as (label, float32 row).
+
+    `seen`: outcomes, learned or not.
+    """
 
     file: int
+    seen: int
     since: list[tuple[int, bytes]]
     names: tuple[str, ...]
     learned: int
@@ -48,7 +54,7 @@ class Forest:
     def __init__(self, place: Place, sealed: Sealed | None = None) -> None:
         self._name, self._sealed = f"forest-{place.model}", sealed or Sealed()
         self._forest: Any = _river()
-        self._state = State(0, [], (), 0, 0, Contest())
+        self._state = State(0, 0, [], (), 0, 0, Contest())
         self._files: list[int] = []  # there now
         self._asked: list[int] = []  # of the last two states: either may be the one that stands
 
@@ -68,16 +74,20 @@ class Forest:
         kept = self._state
         if example.was is not None:
             kept.contest.corrected += 1
-            kept.cannot_unlearn += _drawn(example.id, 0) < KEPT[example.was]
+            kept.cannot_unlearn += self._takes(example.id, example.was)  # about: it may have been early then
             return
         if example.names != kept.names:
             self._begin(example.names)
-        kept.contest.tell(example, self.predict(example))
-        if _drawn(example.id, 0) < KEPT[example.label]:
+        kept.contest.tell(example, self.predict)
+        kept.seen += 1
+        if self._takes(example.id, example.label):
             kept.since = [*kept.since, (example.label, _packed(example))]
             self._learn(*kept.since[-1])
             if len(kept.since) >= EVERY:
                 self._write()
+
+    def _takes(self, of: str, label: int) -> bool:
+        return _drawn(of, 0) < KEPT[label] * (1.0 if self._state.seen <= EARLY else LATER)
 
     def _begin(self, names: tuple[str, ...]) -> None:
         """What was learned of another list of inputs says nothing of this one."""

@@ -89,7 +89,7 @@ class Linear:
         if example.was is not None:
             self._correct(example, x)
             return
-        self.contest.tell(example, self.predict(example))
+        self.contest.tell(example, self.predict)
         self._scaler.learn_one(x)
         self._model.learn_one(self._scaler.transform_one(x), bool(example.label))
         self._keep(example)
@@ -157,7 +157,10 @@ class Linear:
 
 def _features(example: Example) -> dict[str, float]:
     """What is known; River goes by what there is."""
-    return {n: x for n, x in zip(example.names, example.features, strict=True) if isfinite(x)}
+    given = zip(example.names, example.features, strict=True)
+    if isfinite(sum(example.features)):  # the usual way, a third of the time
+        return dict(given)
+    return {name: x for name, x in given if isfinite(x)}
 
 
 def _river() -> Any:

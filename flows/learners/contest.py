@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from array import array
+from collections.abc import Callable
 from typing import Any
 
 import msgspec
@@ -23,9 +24,9 @@ class Contest(msgspec.Struct):
     lately: bytes = b""
     corrected: int = 0
 
-    def tell(self, example: Example, now: float | None) -> None:
-        """`now`: what the challenger says, before it learns; what it said when the score was made counts if known."""
-        said = example.predicted if example.predicted is not None else now
+    def tell(self, example: Example, predict: Callable[[Example], float | None]) -> None:
+        """What it said when the score was made counts; where that is not known, what it says before it learns."""
+        said = example.predicted if example.predicted is not None else predict(example)
         if said is None:
             return
         self.progress.tell(example.label_at, example.label, example.raw, said)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import groupby, pairwise
+from itertools import pairwise
 
 import msgspec
 
@@ -116,13 +116,13 @@ class Progress(msgspec.Struct):
 
 def _ranked(labels: Sequence[int], said: Sequence[float]) -> float:
     """Pairs of one with the outcome and one without in which the first has the higher probability; ties half."""
-    below, found = 0, 0.0
-    for _, tied in groupby(sorted(zip(said, labels, strict=True)), key=lambda pair: pair[0]):
-        these = [label for _, label in tied]
-        hits = sum(these)
-        found += hits * (below + (len(these) - hits) / 2)
-        below += len(these) - hits
-    return found
+    found, below, hits, misses, last = 0.0, 0, 0, 0, -1.0
+    for p, label in sorted(zip(said, labels, strict=True)):
+        if p != last:
+            found, below = found + hits * (below + misses / 2), below + misses
+            hits, misses, last = 0, 0, p
+        hits, misses = hits + label, misses + 1 - label
+    return found + hits * (below + misses / 2)
 
 
 def _paired(blocks: list[Block]) -> list[Block]:

@@ -7,7 +7,6 @@ the context at its mean, a = 1 + slope, b = level - slope * middle.
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
 from typing import Any
 
 import msgspec
@@ -35,6 +34,7 @@ WORTH = 0.05  # a smaller change is not made
 CENTRE = 1 / 500  # share of each outcome in the middle and the contexts' means
 RUN, SURPRISE = 15, 14.0  # outcomes of one label in a row, and their nats, which no chance explains: 1 in a million
 ONE_SIDED = "one_sided"
+_DAY = 86_400_000
 WHO = ("champion", "recalibrated", "with context", "as told")
 
 
@@ -147,7 +147,7 @@ class Recalibration:
 
     def numbers(self) -> Numbers:
         """What it has learned, within the bounds."""
-        weights = self._model.weights
+        weights = self._model._weights  # noqa: SLF001  # `weights` is a copy
         return Numbers(weights["level"], weights["slope"], self.kept.middle).within()
 
     def predict(self, example: Example) -> float | None:
@@ -339,7 +339,7 @@ class Recalibration:
 
 
 def _given(example: Example) -> dict[str, float]:
-    weekday = datetime.fromtimestamp(example.at / 1000, UTC).weekday()
+    weekday = (example.at // _DAY + 3) % 7  # 1970 began on a Thursday
     delivered = example.source == "alert" and not example.withheld
     return {"delivered": float(delivered), "weekend": float(weekday >= 5)}
 

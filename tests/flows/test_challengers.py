@@ -47,11 +47,11 @@ def test_the_linear_one_foretells_as_many_as_come() -> None:
 
 
 def test_the_forest_foretells_about_as_many_as_come(tmp_path: Path) -> None:
-    """Though it learned half of those with the outcome and few of the others."""
+    """Though it learned more of those with the outcome than of the others."""
     learner = forest(tmp_path, examples(12_000, 1))
     fresh = examples(6_000, 2)
     asked = [(p, e.label) for e in fresh if (p := learner.predict(e)) is not None]
-    assert len(asked) == pytest.approx(len(fresh) / 8, rel=0.2)
+    assert len(asked) == pytest.approx(len(fresh) / 10, rel=0.2)
     assert sum(p for p, _ in asked) == pytest.approx(sum(label for _, label in asked), rel=0.35)
 
 
@@ -65,7 +65,7 @@ def test_is_judged_by_what_it_said_when_the_score_was_made() -> None:
 def test_the_latest_outcomes_are_bounded() -> None:
     contest = Contest()
     for example in examples(3 * LATELY, 1):
-        contest.tell(example, 0.1)
+        contest.tell(example, lambda _: 0.1)
     rows = contest.rows()
     assert LATELY <= len(rows) < 2 * LATELY
     assert rows[-1, 1] == np.float32(examples(3 * LATELY, 1)[-1].raw)
