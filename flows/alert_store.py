@@ -63,8 +63,8 @@ class Stored(msgspec.Struct, frozen=True):
 class AlertStore:
     """The table behind one engine. `OperationalError` of SQLAlchemy means that the database is not there now."""
 
-    def __init__(self, url: str) -> None:
-        self.engine = database.engine(url)
+    def __init__(self, url: str, patience: float = database.LOCK_PATIENCE) -> None:
+        self.engine = database.engine(url, patience)
 
     def create(self) -> None:
         """Makes or brings up the tables; several processes may do so at once."""

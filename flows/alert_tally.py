@@ -52,6 +52,8 @@ tallies = sa.Table(
     sqlite_with_rowid=False,
 )
 
+COLUMNS = tuple(tallies.c.keys())
+
 
 class Facts(msgspec.Struct, frozen=True, kw_only=True):
     """What of an alert is tallied. Times are ms since 1970; `outcome`, `value`, `converted_at` as told last."""
@@ -85,29 +87,26 @@ def move(connection: sa.Connection, before: Sequence[Facts], after: Sequence[Fac
     """Takes the alerts as they were out of the tallies, and puts them in as they are."""
     sums: dict[tuple[Any, ...], list[float]] = defaultdict(lambda: [0.0] * len(MEASURES))
     for facts, sign in ((before, -1.0), (after, 1.0)):
-        for key, measures in (found for one in facts for found in _spans(one)):
-            total = sums[key]
-            for i, measure in enumerate(measures):
-                total[i] += sign * measure
-    rows = [
-        dict(zip(("organisation", "span", "start", "type", "dimension", "value_of"), key, strict=True))
-        | dict(zip(MEASURES, total, strict=True))
-        for key, total in sums.items()
-        if any(total)
-    ]
+        for one in facts:
+            added = [(i, sign * measure) for i, measure in enumerate(measured(one)) if measure]
+            for total in [sums[key] for key in _keys(one)]:
+                for i, measure in added:
+                    total[i] += measure
+    rows = [dict(zip(COLUMNS, (*key, *total), strict=True)) for key, total in sums.items() if any(total)]
     if rows:
-        added = database.insert(connection, tallies)
-        sums_ = {name: tallies.c[name] + added.excluded[name] for name in MEASURES}
+        new = database.insert(connection, tallies)
+        moved = {name: tallies.c[name] + new.excluded[name] for name in MEASURES}
         keys = [column.name for column in tallies.primary_key]
-        connection.execute(added.on_conflict_do_update(index_elements=keys, set_=sums_), rows)
+        connection.execute(new.on_conflict_do_update(index_elements=keys, set_=moved), rows)
 
 
-def _spans(one: Facts) -> Iterator[tuple[tuple[Any, ...], Measures]]:
-    measures = measured(one)
+def _keys(one: Facts) -> Iterator[tuple[Any, ...]]:
+    """Of the rows that an alert is in, in the order of the table's key."""
+    found = list(places(one))
     for span in SPANS:
         start = one.scored_at // (span * HOUR) * span * HOUR
-        for place in places(one):
-            yield (one.organisation, span, start, *place), measures
+        for place in found:
+            yield one.organisation, span, start, *place
 
 
 def places(one: Facts) -> Iterator[Place]:

@@ -24,11 +24,14 @@ def number() -> sa.Column[int]:
     return sa.Column("seq", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), primary_key=True, autoincrement=True)
 
 
-def engine(url: str) -> sa.Engine:
-    """SQLite's is durable: a commit is on disk when it returns, and readers never wait for the writer."""
+def engine(url: str, patience: float = LOCK_PATIENCE) -> sa.Engine:
+    """SQLite's is durable: a commit is on disk when it returns, and readers never wait for the writer.
+
+    `patience`: seconds that it waits for another writer; for a process that has to end quickly, not long.
+    """
     if not url.startswith("sqlite"):
         return sa.create_engine(url, pool_pre_ping=True)
-    made = sa.create_engine(url, connect_args={"timeout": LOCK_PATIENCE, "check_same_thread": False})
+    made = sa.create_engine(url, connect_args={"timeout": patience, "check_same_thread": False})
     sa.event.listen(made, "connect", _durable)
     return made
 

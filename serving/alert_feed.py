@@ -39,6 +39,7 @@ log = logging.getLogger("telltale.api")
 KEPT = 2_048  # latest alerts in memory, and latest steps
 PAGE = 100  # alerts that a client is sent at once, and steps
 LOOK_S = 5.0  # at the latest SQL is looked at, told or not
+PATIENCE = 3.0  # seconds that a change waits for those of other processes
 BEAT_S = 15.0  # a sign of life on a silent stream
 RETRY_S = 0.5
 SQL_ERRORS = (sa.exc.DBAPIError, sa.exc.TimeoutError)
@@ -50,7 +51,7 @@ class Shelf:
     """The table, asked on threads, made before it is first asked."""
 
     def __init__(self, settings: Settings) -> None:
-        self.store = AlertStore(settings.database)
+        self.store = AlertStore(settings.database, PATIENCE)
         self._made = False
 
     async def ask(self, question: Callable[[AlertStore], T]) -> T:

@@ -5,31 +5,24 @@ from __future__ import annotations
 import random
 import threading
 from collections import Counter
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
 import sqlalchemy as sa
 
-from feature_repo.settings import Settings
 from flows import alert_outcomes, alert_status, alert_tally
 from flows.alert_outcomes import Outcome, Record, Recorded
 from flows.alert_status import STATUSES
-from flows.alert_store import AlertStore, alerts, open_alerts
+from flows.alert_store import AlertStore, alerts
 from flows.alert_tally import JUDGEMENTS, MEASURES, tallies
 from tests.flows.made_alerts import alert
+from tests.flows.sql_stores import store
+
+__all__ = ["store"]
 
 ONE = alert(1).id
 SOLD = Outcome(outcome="TRUE_POSITIVE", converted=True, value=9_000.0, at=5_000_000)
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> Iterator[AlertStore]:
-    opened = open_alerts(Settings(home=tmp_path))
-    yield opened
-    opened.close()
 
 
 def tell(store: AlertStore, told: Outcome, *ids: str, at: int = 7_000_000, who: str = "ann") -> list[Recorded]:

@@ -3,28 +3,19 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
 from itertools import product
-from pathlib import Path
 from typing import Any
 
-import pytest
-
-from feature_repo.settings import Settings
 from flows import alert_status
 from flows.alert import Status
 from flows.alert_status import STATUSES, STEPS, Moved, move
-from flows.alert_store import AlertStore, Filter, open_alerts
+from flows.alert_store import AlertStore, Filter
 from tests.flows.made_alerts import alert
+from tests.flows.sql_stores import store
+
+__all__ = ["store"]
 
 ONE = alert(1).id
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> Iterator[AlertStore]:
-    opened = open_alerts(Settings(home=tmp_path))
-    yield opened
-    opened.close()
 
 
 def moved(store: AlertStore, to: Status, *ids: str, **more: Any) -> list[Moved]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sqlite3
 import subprocess
 import sys
@@ -20,20 +19,10 @@ import sqlalchemy as sa
 from feature_repo.settings import Settings
 from flows.alert import alert_id, decode, encode, priority
 from flows.alert_store import AlertStore, Filter, matches, open_alerts
-from flows.database import metadata
 from tests.flows.made_alerts import alert
+from tests.flows.sql_stores import store
 
-POSTGRESQL = os.environ.get("TEST_POSTGRESQL", "")  # postgresql+psycopg://... of a database that may be emptied
-needs_postgresql = pytest.mark.skipif(not POSTGRESQL, reason="TEST_POSTGRESQL names no database")
-
-
-@pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=needs_postgresql)])
-def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[AlertStore]:
-    """An empty store: all that holds for one database holds for the other."""
-    opened = open_alerts(Settings(home=tmp_path / "new", database_url=POSTGRESQL * (request.param == "postgresql")))
-    yield opened
-    metadata.drop_all(opened.engine)
-    opened.close()
+__all__ = ["store"]
 
 
 @pytest.fixture
