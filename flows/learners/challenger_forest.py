@@ -81,7 +81,7 @@ class Forest:
         kept.contest.tell(example, self.predict)
         kept.seen += 1
         if self._takes(example.id, example.label):
-            kept.since = [*kept.since, (example.label, _packed(example))]
+            kept.since.append((example.label, _packed(example)))
             self._learn(*kept.since[-1])
             if len(kept.since) >= EVERY:
                 self._write()

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from array import array
 from collections.abc import Callable
+from struct import Struct
 from typing import Any
 
 import msgspec
@@ -15,13 +15,14 @@ from flows.learners.progress import Progress
 
 LATELY = 2_000  # outcomes, at least, that a gate judges by
 WHO = ("champion", "challenger")
+_ROW = Struct("<3f")
 
 
 class Contest(msgspec.Struct):
     """`lately`: label, champion's and challenger's probability of the latest outcomes: float32 in a row."""
 
     progress: Progress = msgspec.field(default_factory=lambda: Progress(WHO))
-    lately: bytes = b""
+    lately: bytearray = msgspec.field(default_factory=bytearray)
     corrected: int = 0
 
     def tell(self, example: Example, predict: Callable[[Example], float | None]) -> None:
@@ -30,13 +31,13 @@ class Contest(msgspec.Struct):
         if said is None:
             return
         self.progress.tell(example.label_at, example.label, example.raw, said)
-        self.lately += array("f", (example.label, bounded(example.raw), bounded(said))).tobytes()
-        if len(self.lately) >= 24 * LATELY:
-            self.lately = self.lately[-12 * LATELY :]
+        self.lately += _ROW.pack(example.label, bounded(example.raw), bounded(said))
+        if len(self.lately) >= 2 * _ROW.size * LATELY:
+            del self.lately[: -_ROW.size * LATELY]
 
     def rows(self) -> np.ndarray[Any, Any]:
         """(n, 3) float32 of the latest outcomes: label, champion's and challenger's probability; oldest first."""
-        return np.frombuffer(self.lately, np.float32).reshape(-1, 3)
+        return np.frombuffer(bytes(self.lately), "<f4").reshape(-1, 3)
 
     def figures(self) -> dict[str, object]:
         return {
