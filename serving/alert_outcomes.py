@@ -15,7 +15,7 @@ from flows import alert_outcomes
 from flows.alert import Judgement, Status
 from flows.alert_outcomes import Outcome, Record, Recorded
 from serving import alerts, api
-from serving.alert_status import BODY_BYTES, MOST, By, Ids, announce
+from serving.alert_status import BODY_BYTES, MOST, NO_NUL, By, Ids, Words, announce
 from serving.errors import ApiError, json_response
 from serving.given import ERRORS, given
 from serving.intake import HOUR
@@ -23,7 +23,6 @@ from serving.openapi import Operation
 from serving.query import moment
 
 MOST_VALUE = 1e12
-Text = Annotated[str, Meta(max_length=2_000)] | None
 
 
 class AlertOutcomeTold(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
@@ -38,11 +37,12 @@ class AlertOutcomeTold(msgspec.Struct, forbid_unknown_fields=True, kw_only=True)
         Meta(description="What the conversion was worth, in a unit of yours"),
     ] = None
     type: Annotated[
-        Annotated[str, Meta(max_length=200)] | None, Meta(description="What kind of conversion, in words of yours")
+        Annotated[str, Meta(max_length=200, pattern=NO_NUL)] | None,
+        Meta(description="What kind of conversion, in words of yours"),
     ] = None
     at: Annotated[str | int | None, Meta(description="When they converted: ISO 8601, or ms since 1970")] = None
-    feedback: Annotated[Text, Meta(description="What the person said")] = None
-    notes: Text = None
+    feedback: Annotated[Words, Meta(description="What the person said")] = None
+    notes: Words = None
     by: By = None
 
 

@@ -26,12 +26,13 @@ from serving.openapi import Operation
 
 BODY_BYTES = 256 * 1024
 MOST = 1_000  # alerts at once
+NO_NUL = r"^[^\x00]*$"  # PostgreSQL keeps none in a text
 By = Annotated[
-    Annotated[str, Meta(min_length=1, max_length=MOST_WHO)] | None,
+    Annotated[str, Meta(min_length=1, max_length=MOST_WHO, pattern=NO_NUL)] | None,
     Meta(description="Who does it; unless told, the organisation of the key"),
 ]
-Why = Annotated[str, Meta(max_length=2_000)] | None
-Ids = Annotated[list[Annotated[str, Meta(max_length=200)]], Meta(min_length=1, max_length=MOST)]
+Words = Annotated[str, Meta(max_length=2_000, pattern=NO_NUL)] | None
+Ids = Annotated[list[Annotated[str, Meta(max_length=200, pattern=NO_NUL)]], Meta(min_length=1, max_length=MOST)]
 
 
 class StatusTold(msgspec.Struct, forbid_unknown_fields=True):
@@ -39,7 +40,7 @@ class StatusTold(msgspec.Struct, forbid_unknown_fields=True):
 
     status: Status
     by: By = None
-    why: Why = None
+    why: Words = None
 
 
 class StatusesTold(msgspec.Struct, forbid_unknown_fields=True):
@@ -48,7 +49,7 @@ class StatusesTold(msgspec.Struct, forbid_unknown_fields=True):
     ids: Ids
     status: Status
     by: By = None
-    why: Why = None
+    why: Words = None
 
 
 class StatusResult(msgspec.Struct):

@@ -58,6 +58,7 @@ def test_told_otherwise_it_is_a_correction(api: Live, desk: Desk) -> None:
         ({"outcome": "TRUE_POSITIVE", "converted": True, "value": 1e300}, "value"),
         ({"outcome": "TRUE_POSITIVE", "converted": True, "at": "yesterday"}, "at"),
         ({"outcome": "TRUE_POSITIVE", "converted": True, "at": 5}, "at"),
+        ({"outcome": "TRUE_POSITIVE", "notes": "a\0b"}, "notes"),
         ({"outcome": "TRUE_POSITIVE", "convrted": True}, "convrted"),
     ],
 )
