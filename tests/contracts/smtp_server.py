@@ -25,6 +25,10 @@ class Postmaster:
         self.over_tls: list[bool] = []
         self.passwords: list[bytes] = []
 
+    def answer_data(self, answers: list[str]) -> None:
+        """From here on, mail by mail."""
+        self._data = answers
+
     async def handle_RCPT(  # noqa: N802 # aiosmtpd's name
         self, server: SMTP, session: Session, envelope: Envelope, address: str, options: list[str]
     ) -> str:
