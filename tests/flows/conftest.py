@@ -9,6 +9,7 @@ import pytest
 import redis
 
 from feature_repo.settings import Settings
+from flows import lake_files
 from flows.lake_read import LakeReader
 from flows.store import Store, create
 from tests.flows import streams_made as made
@@ -32,6 +33,12 @@ def log(client: redis.Redis, store: Store) -> Log:
 def reader(client: redis.Redis, store: Store, settings: Settings) -> LakeReader:
     """Reads its lake, and what is in its log alone."""
     return LakeReader(settings.lake, VOCABULARY, store, client)
+
+
+@pytest.fixture(autouse=True)
+def _no_waiting_for_the_disk(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing that a test does with the lake in its own process is about the disk."""
+    monkeypatch.setattr(lake_files, "_sync", lambda path: None)
 
 
 @pytest.fixture

@@ -104,7 +104,7 @@ def go_on(run: Run, **more: Any) -> None:
     run.engine = made.engine(VOCABULARY, run.settings, run.store, run.client, **more)
 
 
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", range(2))  # four more below
 def test_all_is_as_it_was(run: Run, seed: int) -> None:
     """Random lives with joins, repeats, late and unknown events, pushes: every byte of state, features and counts."""
     lived(run, seed, 300)
