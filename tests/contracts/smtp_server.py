@@ -18,12 +18,15 @@ GOOD = "250 OK"
 class Postmaster:
     """What it answers, in turn; the last for ever. `mails`: (to, bytes) of what it took."""
 
-    def __init__(self, *, rcpt: tuple[str, ...] = (GOOD,), data: tuple[str, ...] = (GOOD,)) -> None:
-        self._rcpt, self._data = list(rcpt), list(data)
+    def __init__(
+        self, *, rcpt: tuple[str, ...] = (GOOD,), data: tuple[str, ...] = (GOOD,), pause_s: float = 0.0
+    ) -> None:
+        self._rcpt, self._data, self._pause_s = list(rcpt), list(data), pause_s
         self.mails: list[tuple[str, bytes]] = []
         self.tries: list[bytes] = []
         self.over_tls: list[bool] = []
         self.passwords: list[bytes] = []
+        self.talking = self.most = 0  # mails that are being taken, and at most were
 
     def answer_data(self, answers: list[str]) -> None:
         """From here on, mail by mail."""
@@ -39,6 +42,10 @@ class Postmaster:
 
     async def handle_DATA(self, server: SMTP, session: Session, envelope: Envelope) -> str:  # noqa: N802
         said = self._data.pop(0) if len(self._data) > 1 else self._data[0]
+        self.talking += 1
+        self.most = max(self.most, self.talking)
+        await asyncio.sleep(self._pause_s)
+        self.talking -= 1
         content = envelope.original_content
         assert isinstance(content, bytes)
         self.tries.append(content)

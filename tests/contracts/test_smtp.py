@@ -209,6 +209,20 @@ def test_a_server_that_hangs_does_not_hold_up_the_rest(tmp_path: Path) -> None:
     asyncio.run(talk())
 
 
+def test_a_server_is_not_asked_for_more_than_it_gives() -> None:
+    """At most ten mails are handed in at once; the others wait for their turn."""
+    postmaster = Postmaster(pause_s=0.01)
+
+    async def talk() -> list[Result]:
+        async with served(postmaster) as port:
+            mail = channel(port)
+            return await asyncio.gather(*(mail.send(parcel(), "ann@x.org") for _ in range(25)))
+
+    assert all(isinstance(result, Sent) for result in asyncio.run(talk()))
+    assert len(postmaster.mails) == 25
+    assert 1 < postmaster.most <= 10
+
+
 def test_without_a_server_mail_waits() -> None:
     """Somebody may still set it."""
     result = asyncio.run(EmailChannel(server(""), "").send(parcel(), "ann@x.org"))
