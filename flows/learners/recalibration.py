@@ -98,9 +98,9 @@ class Run(msgspec.Struct):
 class Kept(msgspec.Struct):
     """All but weights and detectors. `holding`: the numbers that hold; None: the model's own.
 
-    `ahead`: that the numbers learned are better than the model. `late`: that what was said when the scores were made,
-    before later labels, is worse than the model; `worse`: that the numbers that hold are. `ended`: sources of which a
-    non-conversion was told: before that, conversions would be all there is.
+    `ahead`: that the numbers learned are better than the model. `worse`: that the numbers that hold are worse than it;
+    `late`: that scores were which were told by them, `since` (ms) they hold: a lesson may be right and come too late.
+    `ended`: sources of which a non-conversion was told: before that, conversions would be all there is.
     """
 
     progress: Progress
@@ -115,6 +115,7 @@ class Kept(msgspec.Struct):
     learned: int = 0
     hits: int = 0
     changed_at: int = 0
+    since: int = 0
     quick_until: int = 0
     ended: list[str] = []
     run: Run = msgspec.field(default_factory=Run)
@@ -174,13 +175,13 @@ class Recalibration:
         if self._too_early(example):
             kept.early += 1
             return
-        self._judge(example, odds, now, said)
+        self._judge(example, odds, now)
         if self._detectors.tell(example.label, example.raw, example.label_at):
             self._forget()
         self._step(context, odds, full, example.label)
         kept.learned += 1
         kept.hits += example.label
-        self._gate()
+        self._gate(example.label_at)
 
     def _context(self, example: Example, odds: float) -> dict[str, float]:
         """What River is given: deviations from the means so far."""
@@ -214,7 +215,7 @@ class Recalibration:
             kept.one_sided = [*kept.one_sided, alarm][-10:]
         kept.one_sided[-1].last, kept.one_sided[-1].times = example.label_at, run.length
 
-    def _judge(self, example: Example, odds: float, now: float, said: float) -> None:
+    def _judge(self, example: Example, odds: float, now: float) -> None:
         kept, label = self.kept, example.label
         if kept.run.suspicious:
             return
@@ -222,9 +223,10 @@ class Recalibration:
         gain = own - loss(label, now)
         kept.run.gain += gain
         kept.ahead.add(gain)
-        kept.late.add(loss(label, said) - own)
         if kept.holding:
             kept.worse.add(loss(label, kept.holding.probability(odds)) - own)
+            if example.calibration and example.at >= kept.since:
+                kept.late.add(loss(label, example.score) - own)
 
     def _step(self, context: dict[str, float], odds: float, full: float, label: int) -> None:
         kept = self.kept
@@ -271,7 +273,7 @@ class Recalibration:
 
     # -- what may hold
 
-    def _gate(self) -> None:
+    def _gate(self, at: int) -> None:
         kept = self.kept
         if kept.holding and (kept.worse.enough or kept.late.enough):
             self._fall_back()
@@ -279,12 +281,12 @@ class Recalibration:
         if not due or min(kept.hits, kept.learned - kept.hits) < EITHER or kept.learned < LEAST:
             return
         if kept.holding is None:
-            if kept.ahead.nats - kept.run.gain < kept.ahead.bar or kept.late.enough:
+            if kept.ahead.nats - kept.run.gain < kept.ahead.bar:
                 return
             kept.why = (
                 f"better by {kept.ahead.nats:.1f} nats over {kept.ahead.outcomes} outcomes, {kept.ahead.bar:.1f} wanted"
             )
-            kept.worse = Doubt()
+            kept.since, kept.late, kept.worse = at, Doubt(), Doubt()
         self._move()
 
     def _move(self) -> None:
@@ -297,7 +299,6 @@ class Recalibration:
         kept = self.kept
         kept.holding, kept.changed_at, kept.why = None, kept.learned, ""
         kept.fell_back += 1
-        kept.late, kept.worse = Doubt(), Doubt()
         kept.ahead.again()
 
     # -- what it keeps
