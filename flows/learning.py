@@ -34,7 +34,7 @@ from flows.learning_items import Source
 from flows.learning_joins import First, Joining, Step
 from flows.learning_lake import Samples, Sampling
 from flows.learning_reader import Reader, Round
-from flows.learning_sources import AlertOutcomes, Alerts, OutcomeEvents, PredictionOutcomes
+from flows.learning_sources import AlertOutcomes, Alerts, AlertSteps, OutcomeEvents, PredictionOutcomes
 from flows.learning_store import Batch, Held, LearningStore, Snapshot, TakenOver
 from flows.learning_versions import Versions
 from flows.running import REDIS_DOWN, Sink, connected, patiently, pause, run, say, stopping
@@ -222,9 +222,10 @@ def _sources(
     engine: sa.Engine, client: redis.Redis, versions: Versions, partitions: int, sampling: Sampling
 ) -> tuple[list[Source], list[OutcomeEvents]]:
     """All of them, each at the place that is its rank; and those that hold what waits."""
-    told: list[Source] = [Alerts(0, engine, versions), PredictionOutcomes(1, engine), AlertOutcomes(2, engine)]
-    people = [Samples(3 + p, p, sampling) for p in range(partitions)]
-    events = [OutcomeEvents(3 + partitions + p, client, p) for p in range(partitions)]
+    alerts, outcomes = Alerts(0, engine, versions), AlertOutcomes(2, engine)
+    told: list[Source] = [alerts, PredictionOutcomes(1, engine), outcomes, AlertSteps(3, engine)]
+    people = [Samples(len(told) + p, p, sampling) for p in range(partitions)]
+    events = [OutcomeEvents(len(told) + partitions + p, client, p) for p in range(partitions)]
     return [*told, *people, *events], events
 
 

@@ -23,7 +23,10 @@ class Seen(msgspec.Struct, frozen=True, gc=False):
 
 
 class Told(msgspec.Struct, frozen=True, gc=False, kw_only=True):
-    """What somebody recorded of an alert or a prediction; `at`: when it came about, None: not told."""
+    """What somebody recorded of an alert or a prediction; `at`: when it came about, None: not told.
+
+    `weak`: it holds unless something else was told of it.
+    """
 
     source: str
     id: str
@@ -33,6 +36,7 @@ class Told(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     recorded_at: int
     scored_at: int = 0
     model: str = ""
+    weak: bool = False
 
 
 class Happened(msgspec.Struct, frozen=True, gc=False):

@@ -100,13 +100,16 @@ class Joining:
         if reason := _wrong(row, what):
             world.set_aside(reason, what.source, what.id)
             return
+        if what.weak and row.why == "told":
+            return
         if row.new and row.revision < 0 and row.source == "prediction" and not row.predicted:
             yield First(row)
         if row.label == what.label:
-            if row.why == "horizon":
+            if row.why in ("horizon", "status") and not what.weak:
                 row.why, row.changed = "told", True  # somebody confirms it
         else:
-            yield _learned(row, what.label, what.recorded_at if what.at is None else what.at, "told")
+            at = what.recorded_at if what.at is None else what.at
+            yield _learned(row, what.label, at, "status" if what.weak else "told")
 
     def _happened(self, world: World, what: Happened) -> Iterable[Step]:
         organisation, _, user = what.person.partition("/")

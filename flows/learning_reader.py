@@ -19,7 +19,7 @@ from flows.learning_store import LearningStore, Positions
 from flows.learning_versions import DAY
 
 MOST = 2_000  # items of a source at once
-HOLD_MS = 1_000  # until what was told at one moment is read of all sources; by the wall's time
+HOLD_MS = 2_000  # until what was told at one moment is read of all sources; by the wall's time
 AHEAD_MS = 60_000  # a clock that is further ahead of ours is wrong: what it says is taken for said now
 RETRY_S = 2.0  # until the lake is asked again for a prediction that it did not have
 PATIENCE_MS = 600_000  # until it is given up

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
@@ -9,13 +11,14 @@ import redis
 import sqlalchemy as sa
 
 from feature_repo import keys
-from flows import alert_outcomes, alert_tally, outcome_events
+from flows import alert_outcomes, alert_status, alert_tally, outcome_events
 from flows.alert_table import alerts
 from flows.learners.example import Example
 from flows.learning_items import Happened, Item, Position, Read, Seen, Told, Unreadable, What
 from flows.learning_versions import Versions
 from flows.outcome_store import outcomes
 
+LOOK_S = 1.0  # between two looks for outcomes of predictions, of which there are no more at once
 _ALERT = [
     alerts.c[name]
     for name in ("seq", "id", "organisation", "user", "model", "model_version", "score", "calibration", "features",
@@ -34,7 +37,8 @@ class Alerts:
 
     def read(self, after: Position, most: int) -> Read:
         query = sa.select(*_ALERT).where(alerts.c.seq > int(after.place or 0)).order_by(alerts.c.seq).limit(most)
-        return _numbered(self._rank, after, _rows(self._engine, query), most, lambda r: (r["scored_at"], self.seen(r)))
+        found = [(row["seq"], row["scored_at"], (self.seen(row),)) for row in _rows(self._engine, query)]
+        return _numbered(self._rank, after, found, most)
 
     def named(self, ids: list[str]) -> list[Seen]:
         """Those of these names that are there and can be read."""
@@ -81,7 +85,8 @@ class AlertOutcomes:
         told = alert_outcomes.outcomes
         columns = [told.c[name] for name in ("seq", "alert_id", "organisation", "outcome", "at", "recorded_at")]
         query = sa.select(*columns).where(told.c.seq > int(after.place or 0)).order_by(told.c.seq).limit(most)
-        return _numbered(self._rank, after, _rows(self._engine, query), most, lambda r: (r["recorded_at"], _judged(r)))
+        found = [(row["seq"], row["recorded_at"], (_judged(row),)) for row in _rows(self._engine, query)]
+        return _numbered(self._rank, after, found, most)
 
 
 def _judged(row: sa.RowMapping) -> Told:
@@ -95,17 +100,50 @@ def _judged(row: sa.RowMapping) -> Told:
     )
 
 
-class PredictionOutcomes:
-    """What was recorded of predictions."""
+class AlertSteps:
+    """An alert that became CONVERTED came about, unless its outcome was told otherwise."""
 
-    name = "outcomes"
+    name = "alert_steps"
 
     def __init__(self, rank: int, engine: sa.Engine) -> None:
         self._rank, self._engine = rank, engine
 
     def read(self, after: Position, most: int) -> Read:
+        told = alert_status.changes
+        columns = [told.c[name] for name in ("seq", "alert_id", "organisation", "at", "to_status")]
+        query = sa.select(*columns).where(told.c.seq > int(after.place or 0)).order_by(told.c.seq).limit(most)
+        found = [(row["seq"], row["at"], _stepped(row)) for row in _rows(self._engine, query)]
+        return _numbered(self._rank, after, found, most)
+
+
+def _stepped(row: sa.RowMapping) -> tuple[What, ...]:
+    if row["to_status"] != "CONVERTED":
+        return ()
+    whose = row["alert_id"], row["organisation"]
+    return (
+        Told(source="alert", id=whose[0], organisation=whose[1], label=1, at=None, recorded_at=row["at"], weak=True),
+    )
+
+
+class PredictionOutcomes:
+    """What was recorded of predictions; asked for once a second, since each look asks the lake for theirs."""
+
+    name = "outcomes"
+
+    def __init__(self, rank: int, engine: sa.Engine) -> None:
+        self._rank, self._engine = rank, engine
+        self._found, self._read_at = Read([], more=True), 0.0
+
+    def read(self, after: Position, most: int) -> Read:
+        if not self._found.more and time.monotonic() - self._read_at < LOOK_S:
+            return Read([item for item in self._found.items if int(item.place) > int(after.place or 0)])
+        self._found, self._read_at = self._asked(after, most), time.monotonic()
+        return self._found
+
+    def _asked(self, after: Position, most: int) -> Read:
         query = sa.select(outcomes).where(outcomes.c.seq > int(after.place or 0)).order_by(outcomes.c.seq).limit(most)
-        return _numbered(self._rank, after, _rows(self._engine, query), most, lambda r: (r["recorded_at"], _told(r)))
+        found = [(row["seq"], row["recorded_at"], (_told(row),)) for row in _rows(self._engine, query)]
+        return _numbered(self._rank, after, found, most)
 
 
 def _told(row: sa.RowMapping) -> Told:
@@ -132,10 +170,10 @@ class OutcomeEvents:
         """An entry is never split."""
         start = after.place if after.place and not self._went_back(after.place) else ""
         found: Any = self._client.xrange(keys.outcomes(self._partition), f"({start}" if start else "-", count=most)
-        items, time = [], after.time
+        items, latest = [], after.time
         for id_, fields in found:
-            time = max(time, int(id_.partition(b"-")[0]))
-            items.append(Item(time, self._rank, id_.decode(), self._events(id_, fields)))
+            latest = max(latest, int(id_.partition(b"-")[0]))
+            items.append(Item(latest, self._rank, id_.decode(), self._events(id_, fields)))
         return Read(items, len(found) == most)
 
     def learned(self, place: str) -> None:
@@ -162,14 +200,13 @@ def _order(id_: str) -> tuple[int, int]:
     return int(ms), int(number)
 
 
-def _numbered(rank: int, after: Position, rows: list[sa.RowMapping], most: int, told: Any) -> Read:
-    """Of rows by `seq`; `told(row)`: its time, and what it is."""
-    items, time = [], after.time
-    for row in rows:
-        at, what = told(row)
-        time = max(time, at)
-        items.append(Item(time, rank, str(row["seq"]), (what,)))
-    return Read(items, len(rows) == most)
+def _numbered(rank: int, after: Position, found: Sequence[tuple[int, int, tuple[What, ...]]], most: int) -> Read:
+    """Of rows as (`seq`, time, what it is)."""
+    items, latest = [], after.time
+    for seq, at, what in found:
+        latest = max(latest, at)
+        items.append(Item(latest, rank, str(seq), what))
+    return Read(items, len(found) == most)
 
 
 def _rows(engine: sa.Engine, query: sa.Select[Any]) -> list[sa.RowMapping]:

@@ -33,7 +33,7 @@ examples = sa.Table(  # scores that were told, until their label is known and af
     sa.Column("due", sa.BigInteger),  # when nothing that came about is learned; NULL: it has a label, or never
     sa.Column("withheld", sa.Boolean, nullable=False),
     sa.Column("label", sa.SmallInteger),
-    sa.Column("why", sa.String(16)),  # told, event, horizon
+    sa.Column("why", sa.String(16)),  # told, status, event, horizon
     sa.Column("revision", sa.Integer, nullable=False),  # -1: no label yet
     sa.Column("predicted", sa.Text, nullable=False),  # JSON: learner -> what it said when the score was first seen
     sa.Column("body", sa.LargeBinary),  # MessagePack, see learning_rows.py; NULL for an alert

@@ -5,6 +5,7 @@ from __future__ import annotations
 import msgspec
 import sqlalchemy as sa
 
+from flows import database
 from flows.database import metadata
 
 TRIES = 5  # others may record the same prediction at the same moment
@@ -56,6 +57,7 @@ def record(engine: sa.Engine, new: Outcome) -> list[Outcome]:
         row = msgspec.structs.asdict(new) | {"revision": len(known)}
         try:
             with engine.begin() as connection:
+                database.one_by_one(connection)  # who learns reads them by `seq`
                 connection.execute(outcomes.insert(), row)
         except sa.exc.IntegrityError:  # somebody else was first: what did they say?
             continue

@@ -15,7 +15,7 @@ import sqlalchemy as sa
 from feature_repo import keys
 from feature_repo.settings import Settings
 from feature_repo.vocabulary import Vocabulary
-from flows import learning_reader, outcome_events
+from flows import alert_status, learning_reader, outcome_events
 from flows.alert_store import AlertStore, alerts, open_alerts
 from flows.learners.example import Kind, Place
 from flows.learning import Learning, made
@@ -405,3 +405,28 @@ def test_the_order_is_by_time_then_source_then_place(home: Home) -> None:
     learning = home.learning(most=2)
     assert [told[0] for told in home.learn(learning).told] == [one.id for one in rows]
     assert outcome_events.MOST > 0
+
+
+def step_to(home: Home, alert_: str, *to: Any) -> None:
+    for n, status in enumerate(to):
+        with home.alerts.engine.begin() as connection:
+            alert_status.move(connection, [alert_], status, who="ann", at=START + 10 + n)
+
+
+def test_an_alert_that_was_converted_came_about(home: Home) -> None:
+    """Without an outcome told, too; one that is told counts more, before or after."""
+    one, two, three = (alert(n, START + n) for n in range(3))
+    home.alerts.insert([one, two, three])
+    for each in (one, two, three):
+        step_to(home, each.id, "DELIVERED", "ACKNOWLEDGED")
+    judge(home.alerts, two.id, START + 5, came=False)
+    step_to(home, one.id, "CONVERTED")
+    step_to(home, two.id, "CONVERTED")
+    step_to(home, three.id, "CONVERTED")
+    judge(home.alerts, three.id, START + 50, came=False)
+    assert [told[:4] for told in home.learn().told] == [
+        (two.id, 0, 0, None),
+        (one.id, 0, 1, None),
+        (three.id, 0, 1, None),
+        (three.id, 1, 0, 1),
+    ]
