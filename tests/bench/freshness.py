@@ -124,7 +124,7 @@ def _until(done: Callable[[], bool]) -> float:
 def _everything() -> Iterator[tuple[Live, redis.Redis]]:
     with tempfile.TemporaryDirectory(prefix="telltale-bench-") as home:
         server = embedded(Path(home))
-        settings = Settings(home=Path(home))
+        settings = Settings(home=Path(home), withheld=0.0)  # an alert that nobody is told of would not come
         try:
             with live(settings) as api, _flows(api.settings), contextlib.closing(connect(settings)) as client:
                 time.sleep(3.0)

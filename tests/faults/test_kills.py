@@ -150,7 +150,9 @@ def up(tmp_path: Path, free_port: int) -> Iterator[Up]:
     for service in [service for service in SERVICES if service.alert]:
         trees(tmp_path / "models", service, "session_count_30d", 5.5, 0.5, VERSION)
     models = str(tmp_path / "models")
-    settings = Settings(home=tmp_path, port=free_port, clock="log", partitions=2, lake_seconds=1, models=models)
+    settings = Settings(
+        home=tmp_path, port=free_port, clock="log", partitions=2, lake_seconds=1, models=models, withheld=0.0
+    )
     with closing(start(settings)) as running:
         yield running
 
