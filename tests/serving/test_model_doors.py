@@ -18,6 +18,7 @@ from flows.embedded import Embedded
 from flows.store import connect
 from onnx_models import card
 from onnx_models.library import Library
+from onnx_models.making import making
 from serving.command import main as telltale
 from tests.flows.made_models import logistic
 from tests.live import Live, environment, live, worker
@@ -229,8 +230,9 @@ def test_a_damaged_version_is_not_promoted(api: Live, library: Library) -> None:
 
 def test_what_a_gate_stopped_is_told(api: Live, library: Library) -> None:
     """The reason stands beside the version."""
-    library.register(NAME, C, "VALIDATING", "job", "made")
-    library.register(NAME, C, "RETIRED", "job", "AUC 0.51 < 0.60")
+    with making(library, NAME, C):
+        library.register(NAME, C, "VALIDATING", "job", "made")
+        library.register(NAME, C, "RETIRED", "job", "AUC 0.51 < 0.60")
     versions = api.ask("GET", f"/v1/models/{NAME}/versions").json["versions"]
     assert [(v["version"], v["stopped"]) for v in versions if v["stopped"]] == [(C, "AUC 0.51 < 0.60")]
     answer = api.post(f"/v1/models/{NAME}/promote", {"version": C})

@@ -158,7 +158,7 @@ def test_an_open_stream_does_not_hold_up_the_end(server: Embedded, tmp_path: Pat
         began = time.monotonic()
         running.process.terminate()
         assert running.process.wait(10) == 0
-        assert time.monotonic() - began < 0.8
+        assert time.monotonic() - began < 1.5
         with pytest.raises(http.client.IncompleteRead):
             answer.read()
         stream.close()

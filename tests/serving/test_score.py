@@ -4,20 +4,16 @@ from __future__ import annotations
 
 import base64
 import gzip
-import json
 import math
 import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import hypothesis
 import msgspec
 import numpy as np
 import pytest
 import redis
-from hypothesis import HealthCheck, given
-from hypothesis import strategies as st
 
 from feature_repo import keys
 from feature_repo.layout import double, entity_key, field, integer, timestamp, timestamp_field
@@ -27,6 +23,7 @@ from flows.predictions import Predictions, decode
 from onnx_models import card, registry
 from onnx_models.confidence import confidence
 from onnx_models.library import Library
+from onnx_models.making import making
 from serving.metrics_read import values
 from serving.score_messages import MOST
 from tests.flows.made_models import logistic
@@ -344,9 +341,10 @@ def test_a_shadow_scores_the_same_rows(lead: Live, log: Log) -> None:
     """Its answer is written down beside, made after ours has left."""
     library = Library.of(lead.settings)
     place = lead.settings.home / "onnx_models"
-    library.register(LEAD.name, NEWER, "TRAINING", "test", "to see")
-    shadow = logistic(place, LEAD, "lead_activity:messages_in", 1.0, 2.0, 0.5, version=NEWER)
-    library.register(LEAD.name, NEWER, "SHADOW", "test", "to see")
+    with making(library, LEAD.name, NEWER):
+        library.register(LEAD.name, NEWER, "TRAINING", "test", "to see")
+        shadow = logistic(place, LEAD, "lead_activity:messages_in", 1.0, 2.0, 0.5, version=NEWER)
+        library.register(LEAD.name, NEWER, "SHADOW", "test", "to see")
     deadline = time.monotonic() + 5
     while True:
         found = lead.post("/v1/score/lead_score", {"features": {"messages_in": 6}}).json
@@ -358,47 +356,3 @@ def test_a_shadow_scores_the_same_rows(lead: Live, log: Log) -> None:
     i = entry.words.ids.index(found["prediction_id"])
     assert entry.scores[0, i] == pytest.approx(1 / (1 + math.exp(-0.5 * (6 - 4))), abs=1e-6)
     assert entry.scores[3, i] == pytest.approx(1 / (1 + math.exp(-1.0 * (6 - 2))), abs=1e-6)
-
-
-JSON = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8) | st.sampled_from(["id", "features"]),
-    lambda inner: (
-        st.lists(inner, max_size=3)
-        | st.dictionaries(st.sampled_from(["id", "features", "instances", "explain", "session_count_30d", "x"]), inner)
-    ),
-    max_leaves=8,
-)
-TENSORS = st.fixed_dictionaries(
-    {},
-    optional={
-        "inputs": st.lists(
-            st.fixed_dictionaries(
-                {},
-                optional={
-                    "name": st.just("features") | JSON,
-                    "shape": st.just([1, 45]) | st.lists(st.integers()) | JSON,
-                    "datatype": st.sampled_from(["FP32", "FP64", "BYTES"]) | JSON,
-                    "data": st.lists(st.floats(), min_size=45, max_size=45) | JSON,
-                    "parameters": st.dictionaries(st.sampled_from(["binary_data_size", "x"]), JSON) | JSON,
-                },
-            ),
-            max_size=2,
-        )
-        | JSON,
-        "outputs": JSON,
-        "id": JSON,
-        "parameters": JSON,
-    },
-)
-
-
-@hypothesis.settings(
-    max_examples=150, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
-@given(asked=JSON, tensors=TENSORS)
-def test_whatever_is_asked_is_answered_or_refused(api: Live, asked: Any, tensors: Any) -> None:
-    """No fault of ours, whatever JSON comes; NaN and Infinity as Python's own encoder writes them."""
-    kind = {**api.login, "Content-Type": "application/json"}
-    for path, body in ((PATH, asked), ("/v2/models/likely_to_sell/infer", tensors)):
-        found = api.ask("POST", path, json.dumps(body).encode(), kind)
-        assert found.status in {200, 400, 422}, (body, found.body)

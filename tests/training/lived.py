@@ -36,7 +36,8 @@ class Run:
     """Calls through log and engine, with everybody's rows on their way to the lake."""
 
     def __init__(self, client: redis.Redis, settings: Settings) -> None:
-        self.client, self.settings = client, msgspec.structs.replace(settings, lake_features=1.0, dedup_hours=48, partitions=2)
+        self.client = client
+        self.settings = msgspec.structs.replace(settings, lake_features=1.0, dedup_hours=48, partitions=2)
         self.store = create(client, self.settings)
         self.door = Posted(client, self.store, VOCABULARY)
         self.engine = self.started()
