@@ -23,6 +23,7 @@ from flows import letter
 from flows.local_time import Quiet, day_of, quiet_until
 from flows.recipients import Recipient, recipients
 from flows.routing_rules import Route
+from tests.flows.delivered import endpoint
 from tests.flows.post_office import CRASH, DAY_MS, NOON, Noted, Office, rule, whom
 
 HOUR_MS = 3_600_000
@@ -81,6 +82,23 @@ def test_the_first_rule_that_applies_decides_unless_it_goes_on(office: Office) -
     )
     office.run(office.arrive)
     assert [noted.parcel.target for noted in office.notes["email"].sent] == ["rc_ann", "rc_bob"]
+
+
+@pytest.mark.parametrize(
+    ("hooks", "told"),
+    [((), set()), (("wh_1",), {"wh_1"}), (("*",), {"wh_1", "wh_2"}), (("wh_9",), set())],
+)
+def test_a_rule_says_which_webhooks_are_told(office: Office, hooks: tuple[str, ...], told: set[str]) -> None:
+    """None that it does not name: by its id, or all of them. Without a rule it is all."""
+    for n in (1, 2):
+        endpoint(office.store.engine, "https://example.org/", n)
+    to: list[tuple[Route, str]] = [("webhook", hook) for hook in hooks]
+    office.keep(rule(*to, types=("LIKELY_TO_SELL",)))
+    office.run(office.arrive, lambda: office.arrive(type="LIKELY_TO_BUY"))
+    rows = office.rows("channel", "target", "alert_id")
+    first, second = (alert_id for channel, _, alert_id in rows if channel == "in_app")
+    assert {target for channel, target, id_ in rows if (channel, id_) == ("webhook", first)} == told
+    assert {target for channel, target, id_ in rows if (channel, id_) == ("webhook", second)} == {"wh_1", "wh_2"}
 
 
 def test_a_rule_may_keep_an_alert_out_of_the_app_until_it_is_sent(office: Office) -> None:

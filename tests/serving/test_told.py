@@ -346,6 +346,17 @@ def test_a_recipient_whom_a_rule_names_stays(api: Live) -> None:
     assert api.ask("GET", f"/v1/recipients/{someone}").status == 404
 
 
+def test_what_waits_for_a_recipient_who_is_removed_is_cancelled(api: Live, desk: Desk) -> None:
+    """And says so, also of what was folded into a digest."""
+    someone = recipient(api, digest="daily")
+    one = rule(api, ("email", someone))
+    (alert,) = desk.add(1)
+    assert told(api, alert.id, "email", "WAITING")["digest"]
+    patched(api, f"/v1/routing-rules/{one}", {"to": []})
+    assert api.ask("DELETE", f"/v1/recipients/{someone}").status == 200
+    assert told(api, alert.id, "email", "CANCELLED")["last_error"] == "the recipient was removed"
+
+
 def test_organisations_see_and_use_their_own_alone(api: Live, world: World) -> None:
     """Neither by id nor as the target of a rule."""
     someone = recipient(api)
