@@ -6,6 +6,7 @@ import asyncio
 import re
 import ssl
 from collections.abc import Awaitable, Callable
+from contextlib import closing
 from email import message_from_bytes, policy
 from email.message import EmailMessage
 from pathlib import Path
@@ -14,8 +15,9 @@ from urllib.parse import quote
 import msgspec
 import pytest
 
-from feature_repo.settings import SettingError
-from flows import letter
+from feature_repo.settings import SettingError, Settings
+from flows import letter, post
+from flows.alert_store import open_alerts
 from flows.channel import Dead, Parcel, Result, Retry, Sent
 from flows.email_channel import EmailChannel, server
 from tests.contracts.smtp_server import PASSWORD, USER, Postmaster, certificate, served
@@ -238,3 +240,20 @@ def test_a_bad_address_of_a_server_is_refused_without_telling_the_password(url: 
     with pytest.raises(SettingError, match="expected smtp") as error:
         server(url)
     assert "geheim" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"public_url": "alerts.example.org"}, "TELLTALE_PUBLIC_URL"),
+        ({"mail_from": "nobody"}, "TELLTALE_MAIL_FROM"),
+        ({"mail_reply_to": "nobody"}, "TELLTALE_MAIL_REPLY_TO"),
+    ],
+)
+def test_a_setting_that_would_spoil_every_mail_is_refused_at_the_start(
+    tmp_path: Path, changes: dict[str, str], says: str
+) -> None:
+    """By its name, with what is expected."""
+    given = msgspec.structs.replace(Settings(home=tmp_path), **changes)
+    with closing(open_alerts(given)) as store, pytest.raises(SettingError, match=says):
+        post.writer(given, store.engine)
