@@ -53,14 +53,15 @@ def plan(given: Settings, engine: sa.Engine) -> Plan:
 
 
 async def deliver(given: Settings, engine: sa.Engine) -> None:
-    """Until SIGTERM or SIGINT. Raises SupersededError when another process has taken over."""
+    """Until SIGTERM or SIGINT. Raises SupersededError when another process has taken over, SettingError."""
+    post.check(given)
+    routes = plan(given, engine)
     loop, stopping = asyncio.get_running_loop(), asyncio.Event()
     loop.set_default_executor(ThreadPoolExecutor(LOOKUPS, "names"))
     web, link = Web(networks(given.webhook_allow)), Link(given)
     sender = Sender(f"{socket.gethostname()}:{given.home}")
-    delivery = Delivery(
-        Outbox(engine, plan(given, engine), channels(given, web), sender), log_clock=link.log_ms, on_moved=link.moved
-    )
+    outbox = Outbox(engine, routes, channels(given, web), sender)
+    delivery = Delivery(outbox, log_clock=link.log_ms, on_moved=link.moved)
 
     def stop() -> None:
         stopping.set()

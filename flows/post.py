@@ -44,6 +44,11 @@ def links(given: Settings, engine: sa.Engine) -> Links:
     return Links(signing_key(engine), public, parseaddr(reply)[1])
 
 
+def check(given: Settings) -> None:
+    """Raises SettingError for what `channels` would refuse."""
+    server(given.smtp_url)
+
+
 def channels(given: Settings, web: Web) -> Sequence[Channel[Any]]:
     """Raises SettingError."""
     allowed = networks(given.webhook_allow)
