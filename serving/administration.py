@@ -10,7 +10,7 @@ from serving import api
 from serving.auth import basic_user
 from serving.errors import ApiError, unavailable
 
-FORBIDDEN = {403: "the key is no administrator's: `telltale keys make --admin` makes one"}
+FORBIDDEN = {403: "the key is no administrator's: `telltale keys make NAME --admin` makes one"}
 
 
 async def administrator(request: Request) -> str:
@@ -22,5 +22,5 @@ async def administrator(request: Request) -> str:
     except StoreError as error:
         raise unavailable(f"keys cannot be looked up: {error}") from error
     if not found:
-        raise ApiError(403, "models score for every organisation: this takes a key of `telltale keys make --admin`")
+        raise ApiError(403, "models score for every organisation: this takes a key of `telltale keys make NAME --admin`")
     return api.organisation(request)

@@ -112,9 +112,13 @@ def _user_options(user: argparse.ArgumentParser) -> None:
 
 
 def _keys_options(keys: argparse.ArgumentParser) -> None:
-    keys.add_argument("do", nargs="?", choices=["list", "make"], default="list")
-    keys.add_argument("organisation", nargs="?", default="main")
-    keys.add_argument("--admin", action="store_true", help="with make: a key that may also train and deploy models")
+    keys.set_defaults(do="list")
+    do = keys.add_subparsers(metavar="DO")
+    do.add_parser("list", help="all of them").set_defaults(do="list")
+    make = do.add_parser("make", help="one for an organisation")
+    make.set_defaults(do="make")
+    make.add_argument("organisation")
+    make.add_argument("--admin", action="store_true", help="it may also train and deploy models")
 
 
 def _features_options(features: argparse.ArgumentParser) -> None:

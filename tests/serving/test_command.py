@@ -102,7 +102,7 @@ def test_keys_are_made_and_listed(client: redis.Redis, settings: Settings) -> No
 def test_a_key_of_an_administrator_is_told_from_others(client: redis.Redis, settings: Settings) -> None:
     """The list says which may train and deploy models; the first key, which is posted with, may not."""
     first, _ = write_keys.first(client)
-    key = telltale("keys", "make", "ops", "--admin", TELLTALE_REDIS_URL=settings.redis_url).stdout.strip()
+    key = telltale("keys", "make", "--admin", "ops", TELLTALE_REDIS_URL=settings.redis_url).stdout.strip()
     listed = telltale("keys", TELLTALE_REDIS_URL=settings.redis_url).stdout
     assert listed == f"{first}  main\n{key}  ops  admin\n"
 

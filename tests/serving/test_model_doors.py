@@ -73,7 +73,7 @@ def test_models_are_an_administrators_business(api: Live, library: Library, log:
     before = library.book(NAME)
     answer = api.ask("POST", f"/v1/models/{NAME}/{what}", b'{"version": "%s"}' % A.encode(), headers)
     assert answer.status == 403
-    assert "telltale keys make --admin" in answer.json["detail"]
+    assert "telltale keys make NAME --admin" in answer.json["detail"]
     assert library.book(NAME) == before
     assert api.ask("GET", f"/v1/models/{NAME}/versions", None, headers).status == 200
 
