@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 import msgspec
@@ -13,6 +14,7 @@ from flows.words import Told, subject
 
 SMS_LENGTH = 300  # characters, link and all: two parts where letters are plain
 LINK_LENGTH = 140  # a longer one of a person leads to the page of all instead
+_CALLS = re.compile(r"@(?=everyone|here|channel|all\b)|<(?=[!@#])")  # what makes Slack, Discord and others ring at all
 CHAT_TOLD = 10  # alerts that a chat message tells; the rest it counts
 
 
@@ -46,7 +48,12 @@ def chat(writer: Writer, delivery: str, to: Recipient, alerts: Sequence[Alert], 
     said = [_paragraph(one, alone=len(told) == 1) for one in told[:CHAT_TOLD]]
     if len(told) > CHAT_TOLD:
         said.append(f"And {len(told) - CHAT_TOLD} more: {writer.link(delivery, HOME)}")
-    return msgspec.json.encode(Message(subject(told), "\n\n".join(said)))
+    return msgspec.json.encode(Message(uncalled(subject(told)), uncalled("\n\n".join(said))))
+
+
+def uncalled(text: str) -> str:
+    """With nobody called by what somebody's id or a reason says: a space of no width parts the sign from the word."""
+    return _CALLS.sub(lambda found: f"{found[0]}\u200b", text)
 
 
 def _paragraph(one: Told, *, alone: bool) -> str:

@@ -190,6 +190,16 @@ def test_an_sms_and_a_chat_message_say_it_in_few_words(office: Office) -> None:
     assert len({noted.parcel.target for noted in office.notes["chat"].sent}) == 2
 
 
+@pytest.mark.parametrize("evil", ["@everyone", "<!channel>", "<@U123>", "@here"])
+def test_no_id_rings_at_a_whole_chat(office: Office, evil: str) -> None:
+    """A person may call themselves anything."""
+    office.keep(whom(chat=("slack://a",)), rule(("chat", "rc_ann")))
+    office.run(lambda: office.arrive(user=evil, reasons=[evil]))
+    (noted,) = office.notes["chat"].sent
+    assert evil not in noted.parcel.body.decode()
+    assert noted.parcel.body.decode().count("\u200b") == 2
+
+
 def test_who_unsubscribed_is_told_nothing_more_not_even_what_waits(office: Office) -> None:
     """The digest that was to come is dead, and visibly so."""
     office.keep(whom(digest="hourly"), rule(("email", "rc_ann")))
