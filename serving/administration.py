@@ -22,5 +22,7 @@ async def administrator(request: Request) -> str:
     except StoreError as error:
         raise unavailable(f"keys cannot be looked up: {error}") from error
     if not found:
-        raise ApiError(403, "models score for every organisation: this takes a key of `telltale keys make NAME --admin`")
+        raise ApiError(
+            403, "a model scores for every organisation: it takes a key of `telltale keys make NAME --admin`"
+        )
     return api.organisation(request)
