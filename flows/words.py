@@ -22,6 +22,7 @@ SOON: dict[str, str] = {  # what to do where the vocabulary has no advice for th
     "MEDIUM": "Get in touch this week.",
     "LOW": "Keep an eye on it.",
 }
+HANDLED = {"ACKNOWLEDGED", "CONVERTED", "DISMISSED", "EXPIRED"}
 Advice = Mapping[str, str]  # alert type -> what to do
 
 
@@ -52,7 +53,7 @@ def tell(alert: Opened, advised: Advice, zone: ZoneInfo, link: str) -> Told:
     """`zone`: whose clock is shown."""
     return Told(
         user=one_line(alert.user),
-        what=one_line(alert.type).lower().replace("_", " "),
+        what=one_line(alert.type).lower().replace("_", " ") + _handled(alert),
         priority=alert.priority,
         score=f"{alert.score:.0%}",
         confidence=f"{alert.confidence:.0%}",
@@ -73,8 +74,17 @@ def subject(told: Sequence[Told]) -> str:
     return f"{len(told)} alerts: " + ", ".join(f"{counts[name]} {name}" for name in _ORDER if counts[name])
 
 
+def _handled(alert: Opened) -> str:
+    """Of an alert that waited for its digest, what came of it meanwhile."""
+    return f" (already {alert.status.lower()})" if alert.status in HANDLED else ""
+
+
 def most_urgent_first(alerts: Sequence[Opened]) -> list[Opened]:
-    return sorted(alerts, key=lambda alert: (_ORDER[alert.priority], -alert.score, alert.scored_at, alert.id))
+    """What somebody has seen to already comes last."""
+    return sorted(
+        alerts,
+        key=lambda alert: (alert.status in HANDLED, _ORDER[alert.priority], -alert.score, alert.scored_at, alert.id),
+    )
 
 
 def one_line(text: str, longest: int = LONGEST) -> str:

@@ -16,10 +16,11 @@ from typing import Any
 
 import msgspec
 import pytest
+import sqlalchemy as sa
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from flows import letter
+from flows import alert_status, letter
 from flows.local_time import Quiet, day_of, quiet_until
 from flows.recipients import Recipient, recipients
 from flows.routing_rules import Route
@@ -127,6 +128,22 @@ def test_a_daily_digest_is_one_mail_at_their_hour_with_the_most_urgent_first(off
     assert mail["subject"] == "2 alerts: 1 CRITICAL, 1 LOW"
     text = mail.get_body(("plain",)).get_content()  # type: ignore[union-attr]
     assert 0 < text.index("critical") < text.index("low")
+
+
+def test_a_digest_says_what_was_seen_to_meanwhile(office: Office) -> None:
+    """And tells of it last."""
+    office.keep(whom(digest="daily"), rule(("email", "rc_ann")))
+
+    def dismiss() -> None:
+        with office.store.writing() as connection:
+            (first,) = connection.execute(sa.text("SELECT id FROM alerts WHERE seq = 1")).scalars()
+            alert_status.move(connection, [first], "DISMISSED", who="bob", at=1)
+
+    critical = partial(office.arrive, user="seen", priority="CRITICAL")
+    office.run(critical, partial(office.arrive, user="new", priority="LOW"), dismiss, DAY_MS)
+    (noted,) = office.notes["email"].sent
+    text = letter.decode(noted.parcel.body).text
+    assert 0 <= text.index("likely to sell: new") < text.index("likely to sell (already dismissed): seen")
 
 
 def test_in_quiet_hours_alerts_wait_for_the_morning_but_those_that_may_break_them(office: Office) -> None:
