@@ -15,8 +15,9 @@ import sqlalchemy as sa
 from feature_repo import keys
 from feature_repo.settings import Settings
 from feature_repo.vocabulary import Vocabulary
-from flows import alert_status, learning_reader, outcome_events
+from flows import alert_outcomes, alert_status, learning_reader, outcome_events
 from flows.alert_store import AlertStore, alerts, open_alerts
+from flows.database import metadata
 from flows.learners.example import Kind, Place
 from flows.learning import Learning, made
 from flows.learning_rows import GRACE
@@ -32,6 +33,7 @@ from tests.flows import streams_made as made_streams
 from tests.flows.ground import ACCESS, Ground, event
 from tests.flows.made_models import VERSION, logistic
 from tests.flows.made_outcomes import DAY, SELL, START, WATCHED, Watched, alert, judge, tell
+from tests.flows.sql_stores import POSTGRESQL, needs_postgresql
 
 VOCABULARY = Vocabulary()
 HERE = Place(SELL.name, VERSION, "org")
@@ -46,14 +48,22 @@ class Home:
         self.alerts: AlertStore = open_alerts(settings)
         self.library = Library.of(settings)
         self.now = START + DAY
+        self.lives: list[Learning] = []
 
     def learning(self, kinds: tuple[Kind, ...] = WATCHED, most: int = 1000) -> Learning:
         """A life of the process."""
         learning = made(self.settings, VOCABULARY, self.client, kinds)
         learning.reader._now = lambda: self.now
         learning.reader.most = most
+        self.lives.append(learning)
         learning.begin()
         return learning
+
+    def close(self) -> None:
+        for learning in self.lives:
+            learning.store.engine.dispose()
+        metadata.drop_all(self.alerts.engine)
+        self.alerts.close()
 
     def learn(self, learning: Learning | None = None) -> Watched:
         """All that there is; what the organisation's learner was told."""
@@ -61,7 +71,6 @@ class Home:
         while step(learning):
             pass
         learning.keep()
-        learning.store.engine.dispose()
         return watched(learning)
 
     def happened(self, user: str, ts: int, event: str = "home_listed", partition: int = 0) -> None:
@@ -95,12 +104,14 @@ def watched(learning: Learning, place: Place = HERE) -> Watched:
     return found or Watched(place)
 
 
-@pytest.fixture
-def home(client: redis.Redis, settings: Settings, tmp_path: Path) -> Iterator[Home]:
+@pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=needs_postgresql)])
+def home(request: pytest.FixtureRequest, client: redis.Redis, settings: Settings, tmp_path: Path) -> Iterator[Home]:
+    """Over each database."""
     logistic(tmp_path / "shipped", SELL, "session_count_30d", 1.0, 2.0, 0.5)
-    made_ = Home(client, msgspec.structs.replace(settings, models=str(tmp_path / "shipped")))
+    url = POSTGRESQL if request.param == "postgresql" else ""
+    made_ = Home(client, msgspec.structs.replace(settings, models=str(tmp_path / "shipped"), database_url=url))
     yield made_
-    made_.alerts.close()
+    made_.close()
 
 
 def test_what_was_judged_is_learned_once(home: Home) -> None:
@@ -180,11 +191,10 @@ def test_what_cannot_be_is_set_aside_and_counted(home: Home) -> None:
     home.learn()
     judge(home.alerts, one.id, START + 5, came=False)
     with home.alerts.engine.begin() as connection:
-        told = connection.execute(sa.text("SELECT * FROM alert_outcomes")).mappings().one()
+        told = connection.execute(sa.select(alert_outcomes.outcomes)).mappings().one()
         for changes in ({"alert_id": "al_unknown"}, {"organisation": "other"}, {"at": START - 1}):
-            row = {**told, **changes, "seq": None}
-            names = ", ".join(f'"{name}"' for name in row)
-            connection.execute(sa.text(f"INSERT INTO alert_outcomes ({names}) VALUES (:{', :'.join(row)})"), row)
+            row = {name: value for name, value in told.items() if name != "seq"}
+            connection.execute(alert_outcomes.outcomes.insert(), row | changes)
     home.client.xadd(keys.outcomes(1), {"n": 1, "o": b"{"}, id=f"{home.now}-*")
     assert len(home.learn().told) == 1
     assert home.set_aside() == {
@@ -263,7 +273,7 @@ def test_people_who_were_never_alerted_are_sampled(home: Home, client: redis.Red
     for day in range(28):
         ground.post(*(event(f"s{n}", START + day * DAY + n, day * 10 + n, ACCESS) for n in range(5)))
         made_streams.drain(engine)
-    ground.post(event("s0", START + 28 * DAY, 999, listed))
+    ground.post(event("s0", START + 27 * DAY + 3_600_000, 999, listed))
     made_streams.drain(engine)
     made_streams.kill(engine)
     learning = home.learning()
