@@ -17,6 +17,7 @@ from tests.training import made_rows
 from training import export, job, plots, publish
 from training.catalogue import MODELS
 from training.examples import Examples
+from training.fit import Fitted
 from training.job import Made, Origin
 from training.model import Training
 from training.progress import Progress
@@ -72,8 +73,10 @@ def test_it_learns(case: Case) -> None:
 def test_it_is_the_same_by_seed(case: Case) -> None:
     """The same rows and seed give the same graph, byte for byte, and the same figures."""
     again = make(case.training, case.service, case.rows)
-    inputs = len(case.service.features)
-    assert export.graph(again.fitted, inputs) == export.graph(case.made.fitted, inputs)
+    inputs, (one, other) = len(case.service.features), (again.fitted, case.made.fitted)
+    assert isinstance(one, Fitted)
+    assert isinstance(other, Fitted)
+    assert export.graph(one, inputs) == export.graph(other, inputs)
     mine, its = ({**msgspec.structs.asdict(made.metadata), "version": "", "gates": ()} for made in (case.made, again))
     assert mine == its
 
