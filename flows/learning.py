@@ -6,6 +6,7 @@ a batch; so it may die at any moment. Every step is a method that knows nothing 
 
 from __future__ import annotations
 
+import gc
 import socket
 import sys
 import time
@@ -244,14 +245,18 @@ def live(settings: Settings, vocabulary: Vocabulary) -> None:
     learning = made(settings, vocabulary, client)
     try:
         learning.begin()
+        gc.collect()
+        gc.freeze()
         run(dataflow(learning, client))
     finally:
+        gc.unfreeze()
         learning.store.engine.dispose()
         client.close()
 
 
 def main() -> int:
     """Runs until SIGTERM; begins again from SQL whatever went wrong half-way."""
+    gc.set_threshold(50_000, 20, 20)  # learners make many small objects, none in a circle: 6 % less time
     settings = settings_.load()
     vocabulary = vocabulary_.load(settings.feature_repo)
     while not stopping.is_set():
