@@ -25,6 +25,14 @@ def valkey(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Embedded]:
     server.stop()
 
 
+@pytest.fixture(scope="module")
+def empty_valkey(valkey: Embedded) -> Embedded:
+    """The same server, emptied for a file whose tests share what stands in it."""
+    with closing(connect(Settings(home=valkey.home))) as client:
+        client.flushall()
+    return valkey
+
+
 @pytest.fixture
 def settings(valkey: Embedded, tmp_path: Path) -> Settings:
     """Settings of a home of the test's own, whose store is the shared server."""

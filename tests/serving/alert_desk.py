@@ -31,10 +31,12 @@ shown = shower(VOCABULARY)
 
 
 @pytest.fixture(scope="module")
-def shared(valkey: Embedded, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Live]:
+def shared(empty_valkey: Embedded, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Live]:
     """One API for the module; its organisations keep the tests apart."""
     home = tmp_path_factory.mktemp("alerts")
-    with live(Settings(home=home, redis_url=f"unix://{valkey.where.socket}", partitions=4, clock="log")) as running:
+    with live(
+        Settings(home=home, redis_url=f"unix://{empty_valkey.where.socket}", partitions=4, clock="log")
+    ) as running:
         yield running
 
 

@@ -23,14 +23,12 @@ from tests.live import ORGANISATION, Live, live, worker
 
 
 @pytest.fixture(scope="module")
-def ground(valkey: Embedded, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Live, Settings]]:
+def ground(empty_valkey: Embedded, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Live, Settings]]:
     """An API, and the process that learns, over a store of the wall's time."""
     home = tmp_path_factory.mktemp("learning")
     logistic(home / "shipped", SELL, "session_count_30d", 1.0, 2.0, 0.5)
-    redis_url = f"unix://{valkey.where.socket}"
+    redis_url = f"unix://{empty_valkey.where.socket}"
     settings = Settings(home=home, redis_url=redis_url, partitions=2, models=str(home / "shipped"))
-    with closing(connect(settings)) as client:
-        client.flushall()
     with live(settings) as api, worker(settings, "flows.learning"):
         yield api, settings
 

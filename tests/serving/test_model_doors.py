@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing
 from datetime import UTC, datetime
 from typing import Any, cast
 
@@ -15,7 +14,6 @@ from feature_repo.services import SERVICES
 from feature_repo.settings import Settings
 from flows.alert import decode
 from flows.embedded import Embedded
-from flows.store import connect
 from onnx_models import card
 from onnx_models.library import Library
 from onnx_models.making import making
@@ -33,16 +31,14 @@ A, B, C, D = (f"2026010{day}000000" for day in (1, 2, 3, 4))
 
 
 @pytest.fixture(scope="module")
-def ground(valkey: Embedded, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Live, Settings, Log]]:
+def ground(empty_valkey: Embedded, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Live, Settings, Log]]:
     """An API whose home trained B, C and D of a model; A ships."""
     home = tmp_path_factory.mktemp("models")
-    redis_url, shipped = f"unix://{valkey.where.socket}", home / "shipped"
+    redis_url, shipped = f"unix://{empty_valkey.where.socket}", home / "shipped"
     for i, version in enumerate((A, B, C, D)):
         directory = shipped if version == A else home / "onnx_models"
         logistic(directory, SERVICE, "value_check_count_30d", i + 1.0, CHECKS - 2.0, 0.8, version=version)
     settings = Settings(home=home, redis_url=redis_url, partitions=4, clock="log", models=str(shipped))
-    with closing(connect(settings)) as client:
-        client.flushall()
     with live(settings) as api:
         yield api, settings, Log(settings)
 

@@ -33,15 +33,14 @@ OTHER = {"Authorization": "Basic b3RoZXI6"}  # other:
 
 
 @pytest.fixture(scope="module")
-def ground(valkey: Embedded, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Live, Settings]]:
+def ground(empty_valkey: Embedded, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Live, Settings]]:
     """An API with one model; of the organisation `main` a calibration holds, the second."""
     home = tmp_path_factory.mktemp("recalibrated")
     logistic(home / "shipped", SELL, "value_check_count_30d", 1.0, 0.0, 0.8)
     settings = Settings(
-        home=home, redis_url=f"unix://{valkey.where.socket}", partitions=4, models=str(home / "shipped")
+        home=home, redis_url=f"unix://{empty_valkey.where.socket}", partitions=4, models=str(home / "shipped")
     )
     with closing(connect(settings)) as client:
-        client.flushall()
         client.hset(keys.KEYS, "other", "another")
     library = Library.of(settings)
     library.calibrate(SELL.name, VERSION, "elsewhere", (1.0, 2.0), "learning", "others learn too")

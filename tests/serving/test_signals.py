@@ -26,10 +26,12 @@ NOW = datetime(2026, 3, 2, 12, tzinfo=UTC)
 
 
 @pytest.fixture(scope="module")
-def api(valkey: Embedded, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Live]:
+def api(empty_valkey: Embedded, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Live]:
     """The API, the engine and the lake, over a store that runs on event time."""
     home = tmp_path_factory.mktemp("signals")
-    settings = Settings(home=home, redis_url=f"unix://{valkey.where.socket}", partitions=4, clock="log", lake_seconds=1)
+    settings = Settings(
+        home=home, redis_url=f"unix://{empty_valkey.where.socket}", partitions=4, clock="log", lake_seconds=1
+    )
     with live(settings) as running:
         command = ([sys.executable, "-m", module] for module in ("flows.alerting", "flows.lake"))
         flows = [subprocess.Popen(c, env=environment(settings), cwd=ROOT) for c in command]

@@ -38,13 +38,13 @@ class World(msgspec.Struct):
 
 
 @pytest.fixture(scope="module")
-def world(valkey: Embedded, tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+def world(empty_valkey: Embedded, tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     """API, delivery, a mail server and a web server."""
     home = tmp_path_factory.mktemp("told")
     with mail_server() as (mail, port), web_server() as web:
         settings = Settings(
             home=home,
-            redis_url=f"unix://{valkey.where.socket}",
+            redis_url=f"unix://{empty_valkey.where.socket}",
             partitions=4,
             clock="log",
             webhook_allow="127.0.0.0/8",
