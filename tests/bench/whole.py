@@ -34,6 +34,8 @@ ORDER = (  # the longest first are those that most depend on an idle machine
     "delivery",
     "alerts",
     "learning",
+    "learning-drift",
+    "learning-real",
     "growth",
     "limits",
     "real-data",
