@@ -105,8 +105,15 @@ def watched(learning: Learning, place: Place = HERE) -> Watched:
 
 
 @pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=needs_postgresql)])
-def home(request: pytest.FixtureRequest, client: redis.Redis, settings: Settings, tmp_path: Path) -> Iterator[Home]:
+def home(
+    request: pytest.FixtureRequest,
+    client: redis.Redis,
+    settings: Settings,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> Iterator[Home]:
     """Over each database."""
+    monkeypatch.setenv("TELLTALE_HOME", str(settings.home))  # where forests lie
     logistic(tmp_path / "shipped", SELL, "session_count_30d", 1.0, 2.0, 0.5)
     url = POSTGRESQL if request.param == "postgresql" else ""
     made_ = Home(client, msgspec.structs.replace(settings, models=str(tmp_path / "shipped"), database_url=url))
