@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import platform
 from pathlib import Path
+from types import CodeType
 
 import numpy as np
 import xxhash
 
 from feature_repo.declare import Derived
-from feature_repo.vocabulary import Vocabulary, nodes
+from feature_repo.vocabulary import Vocabulary, nodes, sources
 
-_ROOMS = (Path(__file__).parent, Path(__file__).parent.parent / "feature_repo")
+_ROOMS = Path(__file__).parent, Path(__file__).parent.parent / "feature_repo"
+_SOURCES = sources(*_ROOMS)  # as they are when they are loaded: files may be replaced under a running process
 
 
 def code_version(vocabulary: Vocabulary) -> int:
@@ -19,12 +21,14 @@ def code_version(vocabulary: Vocabulary) -> int:
 
     A domain that calls code elsewhere should change a line of its own when that changes.
     """
-    found = xxhash.xxh3_64(f"{np.__version__} {platform.machine()}".encode())
-    places = {*_ROOMS, *([Path(vocabulary.place)] if vocabulary.place else [])}
-    for source in sorted(path for place in places for path in place.glob("*.py")):
-        found.update(source.read_bytes())
+    found = xxhash.xxh3_64(repr((_SOURCES, vocabulary.sources, np.__version__, platform.machine())).encode())
     for feature in vocabulary.features:
         formulas = [node.fn for node in nodes(feature.of, vocabulary) if isinstance(node, Derived)]
-        codes = [(fn.__code__.co_code, fn.__code__.co_names) for fn in formulas]
-        found.update(repr((feature.name, feature.default, codes)).encode())
+        found.update(repr((feature.name, feature.default, [_formula(fn.__code__) for fn in formulas])).encode())
     return found.intdigest()
+
+
+def _formula(code: CodeType) -> tuple[object, ...]:
+    """What of it is the same in every process."""
+    constants = [constant for constant in code.co_consts if not isinstance(constant, CodeType)]
+    return code.co_code, code.co_names, constants

@@ -39,9 +39,9 @@ class Recalibrating:
     def apply(
         self, models: Iterable[Model], rows: Array, scores: dict[str, tuple[Array, Array]]
     ) -> Recalibrated | None:
-        """Moves the calibrated scores, float32 (n,), of these rows in place; None: nothing holds."""
+        """Moves the calibrated scores, float32 (n,), of these rows in place; None: nothing to move."""
         moved = [model for model in models if model.calibrations]
-        if not moved:
+        if not moved or not len(rows):  # an entry need not be about anybody
             return None
         code = self._whose.of(rows)
         return Recalibrated(code, {model.name: self._move(model, code, scores[model.name][1]) for model in moved})

@@ -64,6 +64,14 @@ def checks(ground: Ground, people: list[tuple[str, int]], now: int) -> None:
         ground.client.xadd(keys.log(p), fields, id=f"{now}-*")
 
 
+def test_an_entry_about_nobody_is_passed(ground: Ground, model: Model) -> None:
+    """An engine that has just started, and met nobody yet, lets a minute pass."""
+    engine = ground.engine(models={SELL.name: model})
+    ground.pass_time(START, minutes=1)
+    made.drain(engine)
+    assert ground.client.get(keys.position(0)) is not None
+
+
 def last(client: redis.Redis, name: str) -> Last:
     key = entity_key(VOCABULARY.join_key, name.encode())
     told: Any = client.hgetall(keys.SCORE_SETS)
