@@ -132,7 +132,7 @@ class Outbox:
         return [(one.parcel.channel, id_) for one in ended if isinstance(one.result, Sent) for id_ in one.parcel.alerts]
 
     def _disable(self, connection: sa.Connection, draft: Draft, one: Ended, tally: Tally) -> None:
-        why = one.result.why if isinstance(one.result, Gone) else ""
+        why = _said(one.result)
         self.channels[one.parcel.channel].disable(connection, one.parcel.target, why, draft.now)
         rows.bury(connection, one.key, why, draft.now, tally)
 
@@ -243,13 +243,12 @@ def _change(one: Ended, now: int) -> dict[str, Any]:
         "state": state,
         "attempts": one.parcel.attempt,
         "due_at": one.again_at or one.began,
-        "last_error": None if isinstance(one.result, Sent) else one.result.why[:MOST_SAID],
+        "last_error": None if isinstance(one.result, Sent) else _said(one.result),
         "done_at": None if state == "WAITING" else now,
     }
 
 
 def _attempt(one: Ended) -> dict[str, Any]:
-    said = one.result.said if isinstance(one.result, Sent) else one.result.why
     return {
         "delivery_id": one.parcel.id,
         "organisation": one.parcel.organisation,
@@ -259,5 +258,11 @@ def _attempt(one: Ended) -> dict[str, Any]:
         "at": one.began,
         "took_ms": one.took_ms,
         "result": type(one.result).__name__.upper(),
-        "said": said[:MOST_SAID],
+        "said": _said(one.result),
     }
+
+
+def _said(result: Result) -> str:
+    """What SQL takes of it: others' servers answer in any encoding (surrogates), and PostgreSQL takes no NUL."""
+    text = result.said if isinstance(result, Sent) else result.why
+    return text.encode(errors="replace").decode().replace("\0", " ")[:MOST_SAID]

@@ -16,9 +16,10 @@ import msgspec
 import pytest
 
 from feature_repo.settings import SettingError, Settings
-from flows import letter, post
+from flows import delivery_list, letter, post
 from flows.alert_store import open_alerts
 from flows.channel import Dead, Parcel, Result, Retry, Sent
+from flows.delivery_list import Which
 from flows.email_channel import EmailChannel, server
 from tests.contracts.smtp_server import PASSWORD, USER, Postmaster, certificate, served
 from tests.flows.made_alerts import alert
@@ -141,6 +142,35 @@ def test_a_server_that_greylists_gets_the_same_bytes_again(tmp_path: Path) -> No
     assert len(postmaster.mails) == 1
     assert len(postmaster.tries) == 3
     assert len(set(postmaster.tries)) == 1
+
+
+async def latin_1(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """A mail server that answers in an encoding of its own, and with a NUL."""
+    writer.write(b"220 re\xe7u\r\n")
+    while line := await reader.readline():
+        if line[:4].upper() == b"DATA":
+            writer.write(b"354 vas-y\r\n")
+            await reader.readuntil(b"\r\n.\r\n")
+        writer.write(b"250 re\xe7u \0 merci\r\n")
+    writer.close()
+
+
+def test_an_answer_in_another_encoding_is_written_down(tmp_path: Path) -> None:
+    """What of it SQL does not take is replaced, and the mail is sent once."""
+
+    async def talk() -> None:
+        async with await asyncio.start_server(latin_1, "127.0.0.1", 0) as listening:
+            office = Office(tmp_path, [channel(listening.sockets[0].getsockname()[1])])
+            office.keep(whom(), rule(("email", "rc_ann")))
+            office.arrive()
+            await office.settle()
+            with office.store.engine.connect() as sql:
+                (tried,) = delivery_list.tried(sql, Which(channel="email"), 10)
+            assert (tried.result, tried.said) == ("SENT", "re?u   merci")
+            await office.delivery.stop(0)
+            office.close()
+
+    asyncio.run(talk())
 
 
 @pytest.fixture
