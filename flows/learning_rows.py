@@ -67,6 +67,7 @@ class Row(msgspec.Struct, kw_only=True, gc=False):
             features=self.features,
             names=self.names,
             source=self.source,
+            until=self.until,
             calibration=self.calibration,
             withheld=self.withheld,
         )
@@ -103,7 +104,7 @@ def begun(example: Example, until: int) -> Row:
 
 
 _SHARED = tuple(name for name in Example.__struct_fields__ if name in Row.__struct_fields__ and name not in {
-    "label", "revision", "predicted"
+    "until", "label", "revision", "predicted"
 })  # fmt: skip
 COLUMNS = ("id", "organisation", "user", "model", "version", "source", "at", "until", "due", "withheld", "label", "why",
            "revision")  # fmt: skip

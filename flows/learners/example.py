@@ -12,7 +12,8 @@ Scope = Literal["model", "version", "organisation"]  # one learner a model; a ve
 
 
 class Example(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """A score as it was told, and what became of it. Times: ms since 1970; `at`: when it was scored.
+    """A score as it was told, and what became of it. Times: ms since 1970; `at`: when it was scored; `until`: the end
+    of its horizon, before which nobody knows of a 0 unless it is told (0: it has none).
 
     `raw`: the model's own calibrated probability, before any online calibration: what (a, b) are applied to. `score`:
     as told, after calibration number `calibration` (0: the model's own, then `score` is `raw`). `features`: as scored,
@@ -32,6 +33,7 @@ class Example(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     features: tuple[float, ...]
     names: tuple[str, ...]
     source: Source
+    until: int = 0
     calibration: int = 0
     withheld: bool = False
     label: int = 0

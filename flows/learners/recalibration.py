@@ -22,7 +22,7 @@ from flows.learners.progress import Progress
 from flows.learners.stored import packed, unpacked
 from onnx_models.calibrations import SHIFT, SLOPE
 
-KIND, FORMAT = "recalibration", 1
+KIND, FORMAT = "recalibration", 2
 PRIOR = {"level": 4.0, "slope": 16.0, "delivered": 16.0, "weekend": 25.0}  # 1 / variance: of 0.5, 0.25, 0.25, 0.2
 CONTEXT = ("delivered", "weekend")  # an alert that people were told of; scored on a Saturday or Sunday
 MEMORY, QUICK = 500.0, 300.0  # outcomes that it goes by; for as many outcomes after a drift
@@ -100,7 +100,7 @@ class Kept(msgspec.Struct):
 
     `ahead`: that the numbers learned are better than the model. `worse`: that the numbers that hold are worse than it;
     `late`: that scores were which were told by them, `since` (ms) they hold: a lesson may be right and come too late.
-    `ended`: sources of which a non-conversion was told: before that, conversions would be all there is.
+    `ended`: sources of which a horizon is over: before that, conversions would be all there is.
     """
 
     progress: Progress
@@ -194,8 +194,9 @@ class Recalibration:
         return bounded(float(self._model.predict_proba_one(context)[True]))
 
     def _too_early(self, example: Example) -> bool:
-        ended = self.kept.ended
-        if not example.label and example.source not in ended:
+        """Until a horizon of its source is over; a 0 that somebody tells before is as if chosen, and ends nothing."""
+        ended, over = self.kept.ended, example.label_at >= example.until
+        if not example.label and over and example.source not in ended:
             self.kept.ended = sorted([*ended, example.source])
         return example.source not in self.kept.ended
 

@@ -11,6 +11,7 @@ import pytest
 from flows.learners.evidence import DOUBTED, RISK, Doubt, Evidence
 from flows.learners.example import Calibration, Example, Place
 from flows.learners.recalibration import EITHER, LEAST, STEPS, WORTH, Numbers, Recalibration
+from flows.learning_rows import Line, begun
 from onnx_models.calibrations import SHIFT, outside
 from tests.flows.made_examples import START, examples
 
@@ -134,6 +135,34 @@ def test_conversions_alone_teach_nothing_until_the_first_horizon_is_over() -> No
     learner = taught(early)
     assert learner.numbers() == Numbers()
     assert learner.report()["too_early"] == 40
+
+
+def alert(example: Example, label: int, at: int) -> Example:
+    """Of a horizon of 90 days."""
+    told = {"source": "alert", "until": example.at + 90 * DAY, "label": label, "label_at": at}
+    return msgspec.structs.replace(example, **told)
+
+
+def test_a_0_that_was_told_does_not_let_conversions_alone_teach() -> None:
+    """Somebody dismisses an alert on the first day; of the others only those are known that came about."""
+    first, *others = examples(251, 4)
+    learner = taught([alert(first, 0, first.at + DAY), *(alert(e, 1, e.at + 2 * DAY) for e in others)])
+    assert learner.numbers() == Numbers()
+    assert learner.report()["too_early"] == 251
+    taught([alert(e, 0, e.at + 90 * DAY) for e in others], learner)
+    assert learner.report()["too_early"] == 251
+
+
+def test_a_line_of_the_journal_says_when_its_horizon_ends() -> None:
+    row = begun(examples(1, 4)[0], START + 90 * DAY)
+    assert Line(row, 0, 0, None, row.until, "horizon").example().until == START + 90 * DAY
+
+
+def test_of_what_has_no_horizon_any_0_lets_them_teach() -> None:
+    told = [msgspec.structs.replace(e, source="prediction", label=int(k > 0)) for k, e in enumerate(examples(41, 4))]
+    learner = taught(told)
+    assert learner.report()["too_early"] == 0
+    assert learner.numbers().level > 0
 
 
 def test_is_judged_by_what_it_said_when_the_score_was_made() -> None:
