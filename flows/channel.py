@@ -87,7 +87,8 @@ class NewDelivery(msgspec.Struct, frozen=True, kw_only=True):
     alert's id, or of a digest something of its own with `alert` empty.
     `body` None: made by `Plan.body` when it is due, then kept. `due_at` 0: at once. `into`: the id of the digest that
     it is folded into; it is not sent itself. `done`: delivered by being written (in_app). `tries`: how often it is
-    tried, 0 as the channel has it. `dead`: why it goes to the dead list at once.
+    tried, 0 as the channel has it. `dead`: why it goes to the dead list at once. `through_quiet`: it is sent in quiet
+    hours too. `day`: of the recipient's, by which it is counted as a message; None: by none.
     """
 
     organisation: str
@@ -101,6 +102,8 @@ class NewDelivery(msgspec.Struct, frozen=True, kw_only=True):
     done: bool = False
     dead: str = ""
     tries: int = 0
+    through_quiet: bool = False
+    day: int | None = None
 
     @property
     def id(self) -> str:

@@ -120,6 +120,8 @@ def _row(one: NewDelivery, state: str, now: int, life: int) -> dict[str, Any]:
         "created_at": now,
         "last_error": one.dead or None,
         "done_at": now if one.done or one.dead else None,
+        "through_quiet": one.through_quiet,
+        "day": one.day,
     }
 
 

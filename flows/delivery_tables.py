@@ -37,6 +37,8 @@ deliveries = sa.Table(
     sa.Column("last_error", sa.Text),
     sa.Column("created_at", sa.BigInteger, nullable=False),
     sa.Column("done_at", sa.BigInteger),  # when it ended, well or not
+    sa.Column("through_quiet", sa.Boolean, nullable=False, server_default=sa.false()),
+    sa.Column("day", sa.Integer),  # of the recipient's days, which counts it; null: none does
     sa.Index("deliveries_by_organisation", "organisation", "seq"),
     sa.Index("deliveries_by_state", "organisation", "state", "seq"),
     sa.Index("deliveries_by_target", "organisation", "channel", "target", "seq"),

@@ -21,6 +21,7 @@ from flows.channel import Channels, Gone, NewDelivery, Parcel, Plan, Result, Sen
 from flows.delivery_sender import Sender
 from flows.delivery_tables import FAILED, IS_WAITING, Tally, attempts, count, deliveries, nudges
 from flows.lanes import Draft, Key
+from flows.putting_off import put_off
 
 log = logging.getLogger("telltale.delivery")
 
@@ -190,6 +191,7 @@ class Outbox:
         for key in draft.ready():
             room = draft.room(key)
             if room:
+                put_off(connection, key, draft.now)
                 found += rows.take(connection, key, room, draft, tally)
         return found
 

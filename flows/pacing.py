@@ -36,6 +36,7 @@ class Place(msgspec.Struct, frozen=True):
 
     due: int
     digest: bool
+    day: int  # of theirs
 
 
 def place(
@@ -50,21 +51,25 @@ def place(
     """The first moment that suits. `room`: whether a day takes one message more; `digest`: what is known of one."""
     for found in _moments(person, pace, now, breaks_quiet=breaks_quiet):
         known = digest(found.due) if found.digest else "none"
-        if known == "open" or (known == "none" and room(day_of(found.due, person.zone))):
+        if known == "open" or (known == "none" and room(found.day)):
             return found
     raise AssertionError("days have no end")
 
 
 def _moments(person: Recipient, pace: Pace, now: int, *, breaks_quiet: bool) -> Iterator[Place]:
+    for due in _dues(person, pace, now, breaks_quiet=breaks_quiet):
+        yield Place(due, digest=due != now, day=day_of(due, person.zone))
+
+
+def _dues(person: Recipient, pace: Pace, now: int, *, breaks_quiet: bool) -> Iterator[int]:
     if pace == "at_once":
-        awake = now if breaks_quiet else _awake(person, now)
-        yield Place(awake, digest=awake != now)
+        yield now if breaks_quiet else _awake(person, now)
     elif pace == "hourly":
-        yield Place(_awake(person, next_hour(now, person.zone)), digest=True)
+        yield _awake(person, next_hour(now, person.zone))
     else:
-        yield Place(_awake(person, next_at(now, person.digest_at, person.zone)), digest=True)
+        yield _awake(person, next_at(now, person.digest_at, person.zone))
     for later in count(1):
-        yield Place(_awake(person, next_at(now, person.digest_at, person.zone, later)), digest=True)
+        yield _awake(person, next_at(now, person.digest_at, person.zone, later))
 
 
 def _awake(person: Recipient, at: int) -> int:
@@ -95,14 +100,24 @@ class Pacer:
             return self._digest(delivery_id(digest_of(due), channel, target))
 
         def room(day: int) -> bool:
-            return person.daily_cap is None or self._messages(person.id, day) < person.daily_cap
+            return self._room(person, day)
 
         found = place(person, pace, self.now, breaks_quiet=breaks_quiet, room=room, digest=known)
         if not found.digest or known(found.due) == "none":
-            self._take(person, day_of(found.due, person.zone))
+            self._take(person, found.day)
         if found.digest:
             self._digests[delivery_id(digest_of(found.due), channel, target)] = "open"
         return found
+
+    def again(self, person: Recipient, day: int | None, *, breaks_quiet: bool) -> Place:
+        """When one goes that was placed before, counted by `day`: now, or at the next moment that suits."""
+        for found in _moments(person, "at_once", self.now, breaks_quiet=breaks_quiet):
+            if day in (None, found.day):
+                return found
+            if self._room(person, found.day):
+                self._take(person, found.day)
+                return found
+        raise AssertionError("days have no end")
 
     def save(self) -> None:
         rows = [{"recipient": who, "day": day, "messages": self._used[who, day]} for who, day in self._changed]
@@ -114,6 +129,9 @@ class Pacer:
         oldest = day_of(self.now, Recipient(id="", organisation="", name="").zone) - KEPT_DAYS
         touched = {who for who, _ in self._changed}
         self._connection.execute(days.delete().where(days.c.recipient.in_(touched), days.c.day < oldest))
+
+    def _room(self, person: Recipient, day: int) -> bool:
+        return person.daily_cap is None or self._messages(person.id, day) < person.daily_cap
 
     def _messages(self, who: str, day: int) -> int:
         if (who, day) not in self._used:

@@ -17,7 +17,7 @@ from flows.crm import CRM, CrmTarget, crm_targets
 from flows.everywhere import IN_APP
 from flows.mail import Writer
 from flows.messages import chat, sms, test
-from flows.pacing import Pacer, digest_of
+from flows.pacing import Pacer, Place, digest_of
 from flows.recipients import PERSONAL, Recipient, person, recipients
 from flows.routing_rules import EVERY, Rule, To, applying, rules
 
@@ -98,10 +98,11 @@ class Routing:
         breaks = rule.through_quiet and alert.priority == "CRITICAL"
         at = pacer.place(whom, to.channel, target, to.digest or whom.digest, breaks_quiet=breaks)
         if at.digest:
-            return _folded(alert, to.channel, target, at.due)
+            return _folded(alert, to.channel, target, at)
         id_ = delivery_id(alert.id, to.channel, target)
         body = self._bodies[to.channel](id_, whom, [alert], pacer.now)
-        return [_single(alert, to.channel, target, body)]
+        one = _single(alert, to.channel, target, body)
+        return [msgspec.structs.replace(one, through_quiet=breaks, day=at.day)]
 
 
 def _kept(one: NewDelivery, hooks: set[str], *, shown: bool) -> bool:
@@ -115,10 +116,16 @@ def _single(alert: Alert, channel: str, target: str, body: bytes) -> NewDelivery
     )
 
 
-def _folded(alert: Alert, channel: str, target: str, due: int) -> list[NewDelivery]:
+def _folded(alert: Alert, channel: str, target: str, at: Place) -> list[NewDelivery]:
     """The digest of that moment, which may be there already, and the alert in it."""
     digest = NewDelivery(
-        organisation=alert.organisation, channel=channel, target=target, of=digest_of(due), body=None, due_at=due
+        organisation=alert.organisation,
+        channel=channel,
+        target=target,
+        of=digest_of(at.due),
+        body=None,
+        due_at=at.due,
+        day=at.day,
     )
     return [digest, msgspec.structs.replace(digest, of=alert.id, alert=alert.id, due_at=0, into=digest.id)]
 

@@ -210,6 +210,7 @@ async def test(request: Request) -> Response:
                     of=f"test {secrets.token_hex(12)}",
                     body=None,
                     tries=1,
+                    through_quiet=True,  # somebody waits for it
                 )
                 put(sql, new, wall_ms())
                 sent.append(new.id)

@@ -13,7 +13,7 @@ import sqlalchemy as sa
 
 from flows.alert import Alert
 from flows.alert_store import AlertStore
-from flows.channel import Channel, Parcel, Result, Sent
+from flows.channel import Channel, Parcel, Result, Retry, Sent
 from flows.delivery import Delivery
 from flows.delivery_sender import Sender
 from flows.delivery_tables import deliveries
@@ -44,22 +44,27 @@ class Noted(msgspec.Struct, frozen=True):
 
 
 class Notebook:
-    """A channel that writes down what it would send."""
+    """A channel that writes down what it would send, and what it would have tried; `fails`: how likely, but at last."""
 
-    schedule: tuple[float, ...] = (60.0, 600.0)
+    schedule: tuple[float, ...] = (60.0, 4 * 3600.0)
     timeout_s = 5.0
     at_once = 1
 
     def __init__(self, name: Personal, clock: Callable[[], int]) -> None:
         self.name: str = name
         self.sent: list[Noted] = []
+        self.tried: list[Noted] = []
+        self.fails, self._chance = 0.0, random.Random(2)
         self._channel, self._clock = name, clock
 
     def targets(self, connection: sa.Connection, ids: Sequence[str]) -> Mapping[str, str]:
         return reachable(connection, self._channel, ids)
 
     async def send(self, parcel: Parcel, to: str) -> Result:
-        self.sent.append(Noted(self._clock(), parcel))
+        self.tried.append(Noted(self._clock(), parcel))
+        if parcel.attempt <= len(self.schedule) and self._chance.random() < self.fails:
+            return Retry("not now")
+        self.sent.append(self.tried[-1])
         return Sent()
 
     def disable(self, connection: sa.Connection, target: str, why: str, at: int) -> None:

@@ -167,6 +167,37 @@ def test_what_is_beyond_the_daily_cap_comes_in_a_digest_of_the_next_day(office: 
     assert told == [(0, 1), (0, 1), (eight, 3), (DAY_MS, 1), (DAY_MS + eight, 4)]
 
 
+@pytest.mark.parametrize(
+    ("changes", "priority", "went_ms"),
+    [
+        ({}, "LOW", [0, 120_000]),
+        ({"quiet": Quiet(720, 1080)}, "CRITICAL", [0, 120_000]),
+        ({"quiet": Quiet(721, 1080)}, "LOW", [0, 6 * HOUR_MS]),
+        ({"time_zone": "Etc/GMT-12", "daily_cap": 1}, "LOW", [0, 120_000]),
+    ],
+)
+def test_a_further_try_keeps_to_quiet_hours_too(
+    office: Office, changes: dict[str, Any], priority: str, went_ms: list[int]
+) -> None:
+    """A failure at noon is tried again after quiet hours that began then, unless it may break them."""
+    office.keep(whom(**changes), rule(("email", "rc_ann"), through_quiet=True))
+    office.notes["email"].fails = 1.0
+    office.notes["email"].schedule = (120.0,)
+    office.run(lambda: office.arrive(priority=priority), DAY_MS)
+    went = [noted.at - NOON for noted in office.notes["email"].tried]
+    assert went == pytest.approx(went_ms, abs=12_000)
+
+
+def test_a_further_try_on_another_day_counts_there(office: Office) -> None:
+    """With the day's one message gone, the next has to wait, whichever was first."""
+    office.keep(whom(daily_cap=1), rule(("email", "rc_ann")))
+    office.notes["email"].fails = 1.0
+    office.notes["email"].schedule = (13 * 3600.0,)
+    office.run(office.arrive, office.arrive, 3 * DAY_MS)
+    days = [(noted.at - NOON + DAY_MS // 2) // DAY_MS for noted in office.notes["email"].sent]
+    assert len(days) == len(set(days)) == 2
+
+
 def test_alerts_that_come_together_share_a_digest_and_its_place_in_the_day(office: Office) -> None:
     """Planned in one transaction, in which nothing of the digest is written yet."""
     office.keep(whom(daily_cap=2, quiet=Quiet(11 * 60, 13 * 60)), rule(("email", "rc_ann")))
@@ -289,13 +320,18 @@ def expected(office: Office, person: Recipient) -> set[tuple[str, str]]:
 
 
 @settings(max_examples=25, deadline=None)
-@given(people, people, happenings, st.booleans())
+@given(people, people, happenings, st.booleans(), st.sampled_from([0.0, 0.5]))
 def test_each_is_told_of_each_alert_once_and_never_when_they_do_not_want_to_be(
-    one: Recipient, two: Recipient, happens: list[str | int], through: bool
+    one: Recipient, two: Recipient, happens: list[str | int], through: bool, fails: float
 ) -> None:
-    """Of each alert by each address, alone or in a digest; within their days' caps and outside of their nights."""
+    """Of each alert by each address, alone or in a digest; within their days' caps and outside of their nights.
+
+    Also where it does not arrive at first.
+    """
     everybody = {person.id: person for person in (one, two)}
     with opened() as office:
+        for notes in office.notes.values():
+            notes.fails = fails
         told(office, happens, everybody, through=through)
         for person in everybody.values():
             messages = sent(office, person)
@@ -303,7 +339,9 @@ def test_each_is_told_of_each_alert_once_and_never_when_they_do_not_want_to_be(
             assert got == dict.fromkeys(expected(office, person), 1)
             days = Counter(day_of(n.at, person.zone) for n in messages)
             assert person.daily_cap is None or max(days.values(), default=0) <= person.daily_cap
-            quiet = [n for n in messages if person.quiet and quiet_until(n.at, person.quiet, person.zone)]
+            targets = {n.parcel.target for n in messages}
+            tried = [n for notes in office.notes.values() for n in notes.tried if n.parcel.target in targets]
+            quiet = [n for n in tried if person.quiet and quiet_until(n.at, person.quiet, person.zone)]
             assert all(through and len(n.parcel.alerts) == 1 for n in quiet)
 
 
