@@ -28,6 +28,7 @@ SCHEDULE: tuple[float, ...] = (5, 30, 120, 600, 1800, 7200, 21_600)  # some 9 h:
 TIMEOUT_S = 20.0
 LOCAL = {"blink1", "dbus", "qt", "kde", "glib", "gnome", "macosx", "syslog", "windows", "vapid", "fcm"}
 READS_FILES = {"template", "keyfile", "subfile", "subscription", "pgppub", "pgpprv", "attach"}  # options that do
+REACHES = {"socket.connect", "socket.sendto", "socket.sendmsg"}  # the last two: UDP, which need not connect
 _decode = msgspec.json.Decoder(Message).decode
 _guard = threading.local()  # of a thread that sends: the networks it may reach beside public addresses
 
@@ -162,11 +163,11 @@ def _asset() -> Any:
 
 
 def _watch(event: str, args: tuple[Any, ...]) -> None:
-    """Python asks here before it connects a socket: a thread that sends reaches none that is refused."""
-    if event != "socket.connect":
+    """Python asks here before a socket connects or sends: a thread that sends reaches none that is refused."""
+    if event not in REACHES:
         return
     allowed, address = getattr(_guard, "allowed", None), args[1]
-    if allowed is None:
+    if allowed is None or address is None:  # None: to where it is connected
         return
     if not isinstance(address, tuple):
         raise RefusedError("a socket of this machine is not a public address")

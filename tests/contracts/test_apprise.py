@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import select
+import socket
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -11,6 +13,7 @@ from ipaddress import ip_network
 
 import pytest
 
+from feature_repo.networks import Network
 from flows.apprise_channel import AppriseChannel, check_service, without_secrets
 from flows.channel import Dead, Parcel, Result, Retry, Sent
 from tests.live import ROOT
@@ -90,6 +93,22 @@ def test_no_service_inside_is_connected_to(host: str) -> None:
     result, connections = asyncio.run(said(answered("200 OK"), f"json://{host}:{{port}}/a", allowed=False))
     assert isinstance(result, Retry | Dead)
     assert connections == 0
+
+
+@pytest.mark.filterwarnings("ignore:unclosed <socket:ResourceWarning")  # the library leaves one that is refused
+@pytest.mark.parametrize(("allowed", "came"), [((), False), (HERE, True)])
+def test_nothing_inside_gets_a_datagram(allowed: tuple[Network, ...], came: bool) -> None:
+    """UDP needs no connection."""
+
+    async def talk() -> Result:
+        return await AppriseChannel("chat", allowed).send(parcel(), f"rsyslog://127.0.0.1:{port}/local7")
+
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as listening:
+        listening.bind(("127.0.0.1", 0))
+        listening.setblocking(False)
+        port = listening.getsockname()[1]
+        assert isinstance(asyncio.run(talk()), Sent if came else Retry)
+        assert bool(select.select([listening], [], [], 0.0)[0]) == came
 
 
 def test_a_service_that_hangs_keeps_one_thread_and_nobody_else() -> None:
