@@ -104,9 +104,12 @@ class Reader:
     def _in_time(self, read: Read, now: int) -> Read:
         if not self._wall or not read.items or read.items[-1].time <= now + AHEAD_MS:
             return read
-        late = now - HOLD_MS
-        items = [msgspec.structs.replace(i, time=late) if i.time > now + AHEAD_MS else i for i in read.items]
-        return Read(sorted(items, key=lambda i: i.time), read.more)
+        items, late = list[Item](), now - HOLD_MS
+        for item in read.items:  # in their order: what is passed over would never be read
+            ahead = item.time > now + AHEAD_MS
+            items.append(msgspec.structs.replace(item, time=late) if ahead else item)
+            late = max(late, items[-1].time)
+        return Read(items, read.more)
 
     # -- the examples
 

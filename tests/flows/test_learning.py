@@ -424,6 +424,19 @@ def test_the_order_is_by_time_then_source_then_place(home: Home) -> None:
     assert outcome_events.MOST > 0
 
 
+def test_a_clock_that_is_ahead_hides_nothing(home: Home) -> None:
+    """What was told a moment before it, by a clock that is right, is learned before it."""
+    one, two = alert(1, START), alert(2, START + 1)
+    home.alerts.insert([one, two])
+    learning = home.learning()
+    learning.reader._wall = True
+    judge(home.alerts, one.id, home.now - 1, came=True)
+    judge(home.alerts, two.id, home.now + 3_600_000, came=False)
+    home.learn(learning)
+    home.now += 10_000
+    assert [told[0] for told in home.learn(learning).told] == [one.id, two.id]
+
+
 def step_to(home: Home, alert_: str, *to: Any) -> None:
     for n, status in enumerate(to):
         with home.alerts.engine.begin() as connection:
