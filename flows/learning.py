@@ -117,6 +117,7 @@ class Learning:
             before,
             new=[step.row for step in work.steps if isinstance(step, First)],
             changed=[row for row in found.world.rows.values() if row.changed and not row.new],
+            gone=found.world.gone,
             lines=lines,
             aside=found.world.aside,
             wait=found.wait,

@@ -56,9 +56,10 @@ class Unreadable(msgspec.Struct, frozen=True, gc=False):
 
 
 class Due(msgspec.Struct, frozen=True, gc=False):
-    """The end of an example's horizon."""
+    """The end of an example's horizon. `source`: of the example."""
 
     id: str
+    source: str
 
 
 What: TypeAlias = Seen | Told | Happened | Unreadable | Due

@@ -32,12 +32,13 @@ class Aside(msgspec.Struct):
 
 
 class World:
-    """The examples that a batch is about. `aside`: by (reason, source)."""
+    """The examples that a batch is about. `aside`: by (reason, source); `gone`: ended, and nobody can read them."""
 
     def __init__(self, rows: Iterable[Row] = ()) -> None:
         self.rows: dict[str, Row] = {}
         self.people: dict[tuple[str, str], list[Row]] = {}
         self.aside: dict[tuple[str, str], Aside] = {}
+        self.gone: list[str] = []
         for row in rows:
             self.add(row)
 
@@ -69,7 +70,7 @@ class Joining:
                 for step in self._of(world, one):
                     steps.append(step)
                     if isinstance(step, First) and (due := step.row.due) and (due, DUE_RANK) <= end:
-                        heapq.heappush(queue, (due, DUE_RANK, next(order), (Due(step.row.id),)))
+                        heapq.heappush(queue, (due, DUE_RANK, next(order), (Due(step.row.id, step.row.source),)))
         return steps
 
     def _of(self, world: World, what: What) -> Iterable[Step]:
@@ -81,7 +82,7 @@ class Joining:
             case Happened():
                 return self._happened(world, what)
             case Due():
-                return self._due(world.rows.get(what.id))
+                return self._due(world, what)
             case Unreadable():
                 world.set_aside(what.reason, what.source, what.id)
                 return ()
@@ -121,8 +122,12 @@ class Joining:
             if row.at < what.ts <= row.until and row.label != 1:
                 yield _learned(row, 1, what.ts, "event")
 
-    def _due(self, row: Row | None) -> Iterable[Step]:
-        if row is not None and row.label is None:
+    def _due(self, world: World, what: Due) -> Iterable[Step]:
+        row = world.rows.get(what.id)
+        if row is None:
+            world.set_aside("unknown", what.source, what.id)
+            world.gone.append(what.id)
+        elif row.label is None:
             yield _learned(row, 0, row.until, "horizon")
 
 

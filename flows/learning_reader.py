@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 
 from flows.lake_read import LakeReader
-from flows.learning_items import Bound, Due, Happened, Item, Position, Read, Seen, Source, Told, Unreadable, merged
+from flows.learning_items import Bound, Happened, Item, Position, Read, Seen, Source, Told, Unreadable, merged
 from flows.learning_items import bound as bound_of
 from flows.learning_joins import DUE_RANK, World
 from flows.learning_lake import Sampling, answered
@@ -72,8 +72,8 @@ class Reader:
         self._sample(now)
         reads = [self._in_time(source.read(self.positions.get(source.name, Position()), self.most), now)
                  for source in self._sources]  # fmt: skip
-        due = self._store.due(now, self.most)
-        reads.append(Read([Item(row.due or 0, DUE_RANK, "", (Due(row.id),)) for row in due], len(due) == self.most))
+        ended, due = self._store.due(now, self.most)
+        reads.append(Read(ended, len(ended) == self.most))
         end = min(bound_of(reads), (now - HOLD_MS, DUE_RANK) if self._wall else (float("inf"), 0))
         items, positions = merged(reads, end), dict(self.positions)
         for item in items:

@@ -11,8 +11,8 @@ import sqlalchemy as sa
 
 from flows import database
 from flows.learners.example import Place
-from flows.learning_items import Position
-from flows.learning_joins import Aside
+from flows.learning_items import Due, Item, Position
+from flows.learning_joins import DUE_RANK, Aside
 from flows.learning_rows import SELECT, Line, Row, read, values
 from flows.learning_tables import aside, examples, inputs, journal, learners, state, waiting
 from flows.learning_versions import Versions
@@ -49,6 +49,7 @@ class Batch(msgspec.Struct):
     seq: int  # of the last line of the journal before
     new: list[Row] = []
     changed: list[Row] = []
+    gone: list[str] = []  # examples that ended and cannot be read any more
     lines: list[Line] = []
     aside: dict[tuple[str, str], Aside] = {}
     wait: list[dict[str, Any]] = []
@@ -91,10 +92,13 @@ class LearningStore:
         whose = sa.tuple_(examples.c.organisation, examples.c.user)
         return self._read([whose.in_(part) for part in _parts(list(people))])
 
-    def due(self, until: int, most: int) -> list[Row]:
-        """Whose horizon ended and whose label is not known, earliest first."""
+    def due(self, until: int, most: int) -> tuple[list[Item], list[Row]]:
+        """Whose horizon ended and whose label is not known, earliest first; and their examples that can be read."""
         query = SELECT.where(examples.c.due <= until).order_by(examples.c.due, examples.c.n).limit(most)
-        return self._rows(query)
+        with self.engine.connect() as connection:
+            found = connection.execute(query).mappings().all()
+        items = [Item(one["due"], DUE_RANK, "", (Due(one["id"], one["source"]),)) for one in found]
+        return items, [row for one in found if (row := read(one, self.versions))]
 
     def _read(self, tests: list[sa.ColumnElement[bool]]) -> list[Row]:
         return [row for test in tests for row in self._rows(SELECT.where(test).order_by(examples.c.n))]
@@ -155,6 +159,8 @@ class LearningStore:
             _insert(connection, inputs, self.versions.rows())
             _insert(connection, examples, [values(row) for row in batch.new])
             self._change(connection, batch.changed)
+            for part in _parts(batch.gone):  # or they would come first at every look
+                connection.execute(examples.update().where(examples.c.id.in_(part)).values(due=None))
             _insert(connection, journal, [_journalled(line, n) for n, line in enumerate(batch.lines, batch.seq + 1)])
             _insert(connection, waiting, batch.wait)
             for part in _parts(batch.found):

@@ -223,6 +223,19 @@ def test_an_erased_alert_is_not_learned(home: Home) -> None:
     assert home.set_aside() == {("unknown", "alert"): 1}
 
 
+def test_erased_alerts_do_not_hold_up_the_others_horizons(home: Home) -> None:
+    """They are counted, once."""
+    home.alerts.insert([alert(n, START + n) for n in range(3)])
+    home.learn()
+    with home.alerts.engine.begin() as connection:
+        connection.execute(alerts.delete().where(alerts.c.user != "u2"))
+    home.now = START + 100 * DAY
+    learning = home.learning(most=2)
+    assert home.learn(learning).told == [(alert(2, START + 2).id, 0, 0, None, 0.0)]
+    assert home.set_aside() == {("unknown", "alert"): 2}
+    assert learning.reader.round() is None
+
+
 def answered(home: Home, *ids: str, calibration: int = 0, probability: float = 0.3) -> None:
     """As the doors of scores write them down, on their way to the lake."""
     n, k = len(ids), len(SELL.features)
