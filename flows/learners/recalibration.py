@@ -12,6 +12,7 @@ from typing import Any
 import msgspec
 from river.linear_model import LogisticRegression
 from river.utils import VectorDict
+from xxhash import xxh64_intdigest
 
 from flows.learners.drift import Alarm, Detectors, Seen
 from flows.learners.evidence import Doubt, Evidence
@@ -31,6 +32,7 @@ LEAST, EITHER = 200, 10  # outcomes before anything may hold, and of either labe
 EVERY = 50  # outcomes between two changes of what holds
 STEPS = {"level": 0.5, "slope": 0.2}  # that one change may be, in log odds
 WORTH = 0.05  # a smaller change is not made
+PASSED = 10_000  # outcomes that came too early, by whose ids a correction finds them
 CENTRE = 1 / 500  # share of each outcome in the middle and the contexts' means
 RUN, SURPRISE = 15, 14.0  # outcomes of one label in a row, and their nats, which no chance explains: 1 in a million
 ONE_SIDED = "one_sided"
@@ -101,6 +103,7 @@ class Kept(msgspec.Struct):
     `ahead`: that the numbers learned are better than the model. `worse`: that the numbers that hold are worse than it;
     `late`: that scores were which were told by them, `since` (ms) they hold: a lesson may be right and come too late.
     `ended`: sources of which a horizon is over: before that, conversions would be all there is.
+    `passed`: xxh64 of the ids of those that came so early and were not learned; the latest.
     """
 
     progress: Progress
@@ -118,6 +121,7 @@ class Kept(msgspec.Struct):
     since: int = 0
     quick_until: int = 0
     ended: list[str] = []
+    passed: list[int] = []
     run: Run = msgspec.field(default_factory=Run)
     one_sided: list[Alarm] = []
     early: int = 0
@@ -174,13 +178,13 @@ class Recalibration:
         self._in_a_row(example, now)
         if self._too_early(example):
             kept.early += 1
+            kept.passed.append(xxh64_intdigest(example.id.encode()))
+            del kept.passed[:-PASSED]
             return
         self._judge(example, odds, now)
         if self._detectors.tell(example.label, example.raw, example.label_at):
             self._forget()
         self._step(context, odds, full, example.label)
-        kept.learned += 1
-        kept.hits += example.label
         self._gate(example.label_at)
 
     def _context(self, example: Example, odds: float) -> dict[str, float]:
@@ -237,6 +241,8 @@ class Recalibration:
         self._model.learn_one(context, bool(label))
         self._bound()
         self._centre(context, odds, full)
+        kept.learned += 1
+        kept.hits += label
 
     def _bound(self) -> None:
         weights = self._model._weights  # noqa: SLF001  # `weights` is a copy
@@ -261,12 +267,17 @@ class Recalibration:
         self.kept.progress.cut()
 
     def _correct(self, example: Example) -> None:
-        """The step that the wrong label led to, back; that of the right one. Figures and evidence stay as told."""
-        self.kept.corrected += 1
+        """The step that the wrong label led to, if any, back; that of the right one. Figures, evidence stay as told."""
+        kept, of = self.kept, xxh64_intdigest(example.id.encode())
+        kept.corrected += 1
         if example.was == example.label or self._too_early(example):
             return
         odds = logit(example.raw)
         context = self._context(example, odds)
+        if of in kept.passed:
+            kept.passed.remove(of)
+            self._step(context, odds, self._said(context, odds), example.label)
+            return
         for label, weight in ((example.was, -1.0), (example.label, 1.0)):
             self._model.intercept = odds
             self._model.learn_one(context, bool(label), w=weight)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from itertools import pairwise
 
 import msgspec
 import numpy as np
@@ -198,6 +199,33 @@ def test_a_correction_takes_the_lesson_back() -> None:
     corrected.learn(msgspec.structs.replace(right[-1], was=wrong.label, revision=1))
     want = taught(right).numbers().level
     assert abs(corrected.numbers().level - want) < 0.2 * abs(off - want)
+
+
+def corrected(of: Example, *labels: int) -> list[Example]:
+    """The first told on the second day, the others after the horizon."""
+    told = [alert(of, labels[0], of.at + DAY)]
+    for n, (was, label) in enumerate(pairwise(labels), 1):
+        told.append(msgspec.structs.replace(alert(of, label, of.at + (90 + n) * DAY), was=was, revision=n))
+    return told
+
+
+@pytest.mark.parametrize("labels", [(1, 0), (1, 0, 1)])
+def test_a_lesson_that_was_not_learned_is_not_taken_back(labels: tuple[int, ...]) -> None:
+    """It came before any horizon was over: its correction is the first that is learned of it."""
+    of = examples(1, 4)[0]
+    first, *others = corrected(of, *labels)
+    learner = taught(others, again(taught([first])))
+    only = [msgspec.structs.replace(others[0], was=None, revision=0), *others[1:]]
+    assert learner.numbers() == taught(only).numbers()
+    assert learner.numbers() != Numbers()
+    assert learner.kept.learned == 1
+
+
+def again(learner: Recalibration) -> Recalibration:
+    """From its state."""
+    restored = Recalibration(PLACE)
+    restored.restore(learner.state())
+    return restored
 
 
 def test_learns_apart_what_being_told_does() -> None:
