@@ -13,8 +13,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import time
 from collections import deque
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from itertools import takewhile
 from typing import TypeVar
 
@@ -41,6 +42,7 @@ PAGE = 100  # alerts that a client is sent at once, and steps
 LOOK_S = 5.0  # at the latest SQL is looked at, told or not
 PATIENCE = 3.0  # seconds that a change waits for those of other processes
 BEAT_S = 15.0  # a sign of life on a silent stream
+BELIEVED_S = 1.0  # that who was let in is not asked again
 RETRY_S = 0.5
 SQL_ERRORS = (sa.exc.DBAPIError, sa.exc.TimeoutError)
 T = TypeVar("T")
@@ -241,19 +243,30 @@ def _end(page: list[Frame], head: int) -> int:
     return page[-1][0] if len(page) == PAGE else max([head, *(number for number, _ in page)])
 
 
-async def frames(feed: Feed, at: Reached, only: Filter, who: Reader | None = None) -> AsyncIterator[bytes]:
-    """The stream of one client, after `at`: for ever, or until SQL is needed and down (the client comes again)."""
+async def frames(
+    feed: Feed, at: Reached, only: Filter, still: Callable[[], Awaitable[bool]], who: Reader | None = None
+) -> AsyncIterator[bytes]:
+    """The stream of one client, after `at`: for ever, or until SQL is needed and down (the client comes again).
+
+    `still`: whether the client is let in by now; asked before anything is sent, at least each `BEAT_S` seconds.
+    """
     yield b"retry: 1000\nid: %b\n\n" % at.id  # so that nothing is missed by who is cut off before the first event
+    asked = time.monotonic()
     while True:
         news = feed.news
         try:
-            found, at = await feed.since(at, only, who)
+            found, reached = await feed.since(at, only, who)
         except ApiError:
             return
+        if not found and not reached.lacks(feed.head):
+            found = await _wait(news, reached)
+        if found and time.monotonic() - asked > BELIEVED_S:
+            if not await still():
+                return
+            asked = time.monotonic()
+        at = reached
         if found:
             yield found
-        elif not at.lacks(feed.head):
-            yield await _wait(news, at)
 
 
 async def _wait(news: asyncio.Event, at: Reached) -> bytes:

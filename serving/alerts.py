@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator
+from functools import partial
 from typing import Annotated, Any, get_args
 
 import msgspec
@@ -113,7 +114,8 @@ async def stream(request: Request) -> Response:
     start = await feed.start(after, steps=given.get("steps", False))
     headers = {"cache-control": "no-cache", "x-accel-buffering": "no"}
     who = read_marks.Reader(api.organisation(request), given["by"]) if "by" in given else None
-    return StreamingResponse(frames(feed, start, _filter(request, given), who), headers=headers, media_type=STREAM)
+    sent = frames(feed, start, _filter(request, given), partial(api.still_let_in, request), who)
+    return StreamingResponse(sent, headers=headers, media_type=STREAM)
 
 
 FILTERS = {

@@ -9,10 +9,12 @@ from starlette.requests import Request
 
 from feature_repo.settings import Settings
 from feature_repo.vocabulary import Vocabulary
+from flows.resp import StoreError
 from flows.store import Store
 from serving.append import Appender
 from serving.auth import Auth
 from serving.connection import Client
+from serving.errors import ApiError
 from serving.feast_read import Reader
 from serving.intake import Intake
 from serving.log_clock import LogClock
@@ -57,3 +59,15 @@ def of(request: Request) -> Api:
 def organisation(request: Request) -> str:
     """Whose key the request carries; the front door has checked it."""
     return request.scope["organisation"]
+
+
+async def still_let_in(request: Request) -> bool:
+    """Whether who asked would be let in now, for the same organisation; as before while the store cannot be asked."""
+    scope = dict(request.scope)
+    try:
+        await request.scope["let_in"](scope)
+    except ApiError:
+        return False
+    except StoreError:
+        return True
+    return bool(scope["organisation"] == request.scope["organisation"])

@@ -77,6 +77,7 @@ class Front:
                 status = message["status"]
             await send(message)
 
+        scope["let_in"] = self._let_in
         try:
             await self._let_in(scope)
         except ApiError as error:

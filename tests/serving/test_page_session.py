@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import base64
+import contextlib
 import re
+import time
 from urllib.parse import quote
 
 import pytest
 
 from feature_repo import keys
+from serving.alert_feed import BELIEVED_S
+from serving.auth import FRESH
 from serving.page_session import local
 from tests.live import Live
 from tests.logged import Log
+from tests.serving.alert_desk import Events, stream
 from tests.serving.page_desk import Browser, Desk
 
 PAGES = ("/", "/people", "/statistics", "/system")
@@ -49,6 +55,31 @@ def test_who_signed_out_is_out_also_with_the_old_cookie(browser: Browser) -> Non
     assert browser.post("/sign-out").status == 303
     browser.cookie = before
     assert browser.get("/").status == 303
+
+
+@pytest.mark.parametrize("how", ["signed out", "key gone", "key gone, by key"])
+def test_a_live_stream_ends_for_who_was_shut_out(browser: Browser, desk: Desk, log: Log, how: str) -> None:
+    """They are told of no alert that comes after; who was not shut out is."""
+    other = Browser(browser.api)
+    other.sign_in(desk.key)
+    basic = "Basic " + base64.b64encode(f"{desk.key}:".encode()).decode()
+    login = {"Authorization": basic} if how == "key gone, by key" else {"Cookie": browser.cookie}
+    with listening(browser.api, login) as ours, listening(browser.api, {"Cookie": other.cookie}) as theirs:
+        if how == "signed out":
+            browser.post("/sign-out")
+        else:
+            log.client.hdel(keys.KEYS, desk.key)
+        time.sleep(FRESH + BELIEVED_S)
+        desk.add(1)
+        if how == "signed out":
+            assert theirs.users(1) == ["u1"]
+        assert b"data:" not in ours.answer.read()
+
+
+def listening(api: Live, login: dict[str, str]) -> contextlib.AbstractContextManager[Events]:
+    mine = Live(api.settings, api.process)
+    mine.login = login
+    return stream(mine)
 
 
 def test_a_key_that_is_gone_ends_its_sessions(browser: Browser, desk: Desk, log: Log) -> None:
