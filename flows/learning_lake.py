@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from feature_repo.declare import Service
 from feature_repo.moments import microseconds, milliseconds
@@ -19,11 +19,36 @@ from flows.learning_versions import DAY, Versions
 
 EVERY_S = 30.0  # between two looks
 EVERY_DAYS = 7  # one score of each person followed: of one model, the next one the next time
-_SAMPLED = (
-    "SELECT * FROM served WHERE ({since}) AND (CAST((uid >> 8) % {days} AS BIGINT) + epoch_ms({at}) // {day}) % {days}"
-    " = 0 QUALIFY row_number() OVER (PARTITION BY uid, epoch_ms({at}) // {day} ORDER BY created) = 1 ORDER BY created"
-)
+_SAMPLED = """
+    WITH sampled AS (
+        SELECT * FROM served
+        WHERE ({since}) AND (CAST((uid >> 8) % {days} AS BIGINT) + epoch_ms({at}) // {day}) % {days} = 0
+        QUALIFY row_number() OVER (PARTITION BY uid, epoch_ms({at}) // {day} ORDER BY created) = 1
+    )
+    SELECT * FROM sampled QUALIFY row_number() OVER (PARTITION BY "partition" ORDER BY created, {at}, uid) <= {most}
+    ORDER BY created, {at}, uid
+"""
+_SINCE = '("partition" = {p} AND (epoch_us(created), epoch_ms({at}), uid) > ({us}, {ms}, {uid}::UBIGINT))'
 _NAMED = "SELECT * FROM predictions WHERE prediction_id IN (SELECT unnest(?))"
+
+
+class Place(NamedTuple):
+    """Of a row among those of its partition: rows of one flush are all of one moment."""
+
+    created: int  # us
+    at: int = 0  # ms
+    uid: int = 0
+
+    @classmethod
+    def of(cls, row: dict[str, Any]) -> Place:
+        return cls(microseconds(row["created"]), milliseconds(row[EVENT_TIMESTAMP]), row["uid"])
+
+    @classmethod
+    def told(cls, place: str) -> Place:
+        return cls(*map(int, place.split()))
+
+    def __str__(self) -> str:
+        return " ".join(map(str, self))
 
 
 class Sampling:
@@ -33,23 +58,30 @@ class Sampling:
         self._lake, self._vocabulary, self._versions = lake, vocabulary, versions
         self._models = [service for service in vocabulary.services if service.alert]
         self._found: dict[int, list[dict[str, Any]]] = {p: [] for p in range(partitions)}
+        self._full: set[int] = set()
         self._looked = float("-inf")
 
     def rows(self, partition: int) -> list[dict[str, Any]]:
         """As they were found at the last look, in their order."""
         return self._found[partition]
 
-    def look(self, after: dict[int, int]) -> None:
-        """At what was written since (microseconds, by partition), unless it was looked a moment ago."""
-        if time.monotonic() - self._looked < EVERY_S or not self._models:
+    def more(self, partition: int) -> bool:
+        """Whether there were more at the last look."""
+        return partition in self._full
+
+    def look(self, after: dict[int, Place], most: int) -> None:
+        """At what was written since (by partition; `most` of each), unless nothing is lacking since a moment ago."""
+        lacking = any(not self._found[p] or Place.of(self._found[p][-1]) <= after[p] for p in self._full)
+        if not self._models or not (lacking or time.monotonic() - self._looked > EVERY_S):
             return
         self._looked = time.monotonic()
-        since = " OR ".join(f'("partition" = {p} AND epoch_us(created) > {us})' for p, us in after.items())
-        query = _SAMPLED.format(since=since, days=EVERY_DAYS, at=EVENT_TIMESTAMP, day=DAY)
-        found = self._lake.served(query, Window(since=min(after.values()) // 1000)).to_pylist()
+        told = [_SINCE.format(p=p, at=EVENT_TIMESTAMP, us=o.created, ms=o.at, uid=o.uid) for p, o in after.items()]
+        query = _SAMPLED.format(since=" OR ".join(told), days=EVERY_DAYS, at=EVENT_TIMESTAMP, day=DAY, most=most)
+        found = self._lake.served(query, Window(since=min(after.values()).created // 1000)).to_pylist()
         self._found = {p: [] for p in after}
         for row in found:
             self._found[row["partition"]].append(row)
+        self._full = {p for p, rows in self._found.items() if len(rows) == most}
 
     def seen(self, row: dict[str, Any]) -> Seen | None:
         """Its score by one model; None where that was not asked, or is not known any more."""
@@ -90,17 +122,17 @@ class Samples:
         self._rank, self._partition, self._sampling = rank, partition, sampling
 
     def read(self, after: Position, most: int) -> Read:
-        items, latest = [], after.time
+        items, latest, start = [], after.time, Place.told(after.place or "0")
         for row in self._sampling.rows(self._partition):
-            place = microseconds(row["created"])
-            if place <= int(after.place or 0):
+            place = Place.of(row)
+            if place <= start:
                 continue
             seen = self._sampling.seen(row)
             latest = max(latest, milliseconds(row[EVENT_TIMESTAMP]))
             items.append(Item(latest, self._rank, str(place), (seen,) if seen else ()))
             if len(items) == most:
                 return Read(items, more=True)
-        return Read(items)
+        return Read(items, self._sampling.more(self._partition))
 
 
 def answered(lake: LakeReader, versions: Versions, told: Iterable[Told], since: int | None) -> dict[str, Row]:

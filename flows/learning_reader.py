@@ -13,7 +13,7 @@ from flows.lake_read import LakeReader
 from flows.learning_items import Bound, Happened, Item, Position, Read, Seen, Source, Told, Unreadable, merged
 from flows.learning_items import bound as bound_of
 from flows.learning_joins import DUE_RANK, World
-from flows.learning_lake import Sampling, answered
+from flows.learning_lake import Place, Sampling, answered
 from flows.learning_sources import Alerts
 from flows.learning_store import LearningStore, Positions
 from flows.learning_versions import DAY
@@ -99,7 +99,8 @@ class Reader:
         places = {int(s.name.partition(":")[2]): s.name for s in self._sources if s.name.startswith("samples:")}
         start = max(now - DAY, 0) * 1000  # a learner that begins asks nobody's whole history
         if places:
-            self._sampling.look({p: int(self.positions.get(n, Position()).place or start) for p, n in places.items()})
+            told = {p: self.positions.get(name, Position()).place for p, name in places.items()}
+            self._sampling.look({p: Place.told(place or f"{start}") for p, place in told.items()}, self.most)
 
     def _in_time(self, read: Read, now: int) -> Read:
         if not self._wall or not read.items or read.items[-1].time <= now + AHEAD_MS:

@@ -29,6 +29,7 @@ from flows.state import identity
 from flows.store import create
 from onnx_models.calibrations import applied
 from onnx_models.library import Library
+from tests.flows import made_samples
 from tests.flows import streams_made as made_streams
 from tests.flows.ground import ACCESS, Ground, event
 from tests.flows.made_models import VERSION, logistic
@@ -44,7 +45,7 @@ class Home:
 
     def __init__(self, client: redis.Redis, settings: Settings) -> None:
         self.client, self.settings = client, settings
-        create(client, settings)
+        self.store = create(client, settings)
         self.alerts: AlertStore = open_alerts(settings)
         self.library = Library.of(settings)
         self.now = START + DAY
@@ -310,6 +311,18 @@ def test_people_who_were_never_alerted_are_sampled(home: Home, client: redis.Red
     assert {row["source"] for row in rows.values()} == {"sample"}
 
 
+def test_all_of_one_flush_are_sampled(home: Home) -> None:
+    """Also where a round ends among them, and no look takes more than a round does."""
+    users = made_samples.sampled(home.store, START, 12)
+    whose = {user: START + 12 - n for n, user in enumerate(users)}
+    made_samples.flush(home.client, home.store, VOCABULARY, START + 1000, whose)
+    learning = home.learning(most=1)
+    step(learning)
+    assert max(map(len, learning.reader._sampling._found.values())) == 1
+    home.learn(learning)
+    assert sorted(row["user"] for row in home.rows(examples)) == sorted(users)
+
+
 def test_what_should_hold_is_published_and_withdrawn(home: Home) -> None:
     """After it is committed; whoever was killed in between tells it when it begins again."""
     for n in range(3):
@@ -371,6 +384,12 @@ def lived(home: Home, rng: np.random.Generator, n: int) -> None:
         if rng.random() < 0.3:
             answered(home, f"p{i}")
             tell(home.alerts.engine, f"p{i}", int(rng.random() < 0.5), START, at + DAY)
+    for i in range(3):
+        at = START + i * 40 * DAY + 50_000_000
+        whose = {user: at - int(rng.integers(1000)) for user in made_samples.sampled(home.store, at, 8)}
+        for later in (0, 1000):
+            told = {user: then + later for user, then in whose.items()}
+            made_samples.flush(home.client, home.store, VOCABULARY, at + later, told)
     home.now = START + 400 * DAY
 
 
@@ -394,12 +413,14 @@ def test_the_same_is_learned_however_it_is_cut_and_whatever_is_killed(
     home: Home, seed: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A few items a round or all at once, killed before and after any commit."""
+    monkeypatch.setattr(learning_reader, "DAY", 500 * DAY)  # samples of all the time
     rng = np.random.default_rng(seed)
     lived(home, rng, 60)
     monkeypatch.setattr("flows.learning_sources.OutcomeEvents.learned", lambda self, place: None)  # to learn it again
     home.learn()
     whole = known(home)
     assert len(whole[0]) > 60
+    assert sum(row["source"] == "sample" for row in home.rows(examples)) == 24
     forgotten(home)
     learning = home.learning(most=3)
     going = True
