@@ -43,6 +43,7 @@ class AppriseChannel:
     schedule = SCHEDULE
     timeout_s = TIMEOUT_S
     at_once = 1
+    most = 100  # threads
 
     def __init__(self, name: Personal, allowed: Sequence[Network] = ()) -> None:
         self.name: str = name

@@ -69,6 +69,7 @@ class Channel(Protocol[T]):
     schedule: tuple[float, ...]  # seconds before each further attempt
     timeout_s: float  # of one attempt
     at_once: int  # attempts under way to one target, at most
+    most: int  # and in all: what is due beyond them waits, and loses no try
 
     def targets(self, connection: sa.Connection, ids: Sequence[str]) -> Mapping[str, T]:
         """Those of the targets that may be sent to now. What is left out is dead: `no such target, or disabled`."""

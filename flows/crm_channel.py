@@ -24,6 +24,7 @@ class CrmChannel:
     schedule = SCHEDULE
     timeout_s = 15.0
     at_once = 4
+    most = 50
 
     def __init__(self, web: Web) -> None:
         self._web = web

@@ -51,7 +51,7 @@ class Delivery:
         on_moved: Callable[[], None] = lambda: None,
     ) -> None:
         self.outbox, self.clock, self.log_clock = outbox, clock, log_clock
-        self.lanes = Lanes({name: channel.at_once for name, channel in outbox.channels.items()})
+        self.lanes = Lanes(outbox.channels)
         self._on_moved = on_moved
         self.bell = asyncio.Event()  # something may be to do
         self._chance = chance or random.Random()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import ssl
 from collections.abc import Mapping, Sequence
 from email.utils import parseaddr
@@ -20,7 +19,6 @@ from flows.recipients import reachable
 StartTls = Literal["required", "offered", "never"]
 PORTS = {"smtp": 25, "smtps": 465}
 TIMEOUT_S = 30.0
-MOST = 10  # connections at once: servers turn away who opens more
 # Seconds: greylisting first, 44 h in all.
 SCHEDULE: tuple[float, ...] = (60, 300, 900, 1800, 3600, 7200, 14_400, 28_800, 43_200, 57_600)
 SHAPE = "smtp(s)://[user:password@]host[:port][?starttls=required|offered|never]"
@@ -67,10 +65,10 @@ class EmailChannel:
     schedule = SCHEDULE
     timeout_s = TIMEOUT_S
     at_once = 1
+    most = 10  # servers turn away who opens more connections
 
     def __init__(self, where: Server | None, sender: str) -> None:
         self._where, self._sender = where, parseaddr(sender)[1]
-        self._room = asyncio.Semaphore(MOST)
         self._trust = ssl.create_default_context() if where else None
 
     def targets(self, connection: sa.Connection, ids: Sequence[str]) -> Mapping[str, str]:
@@ -82,8 +80,7 @@ class EmailChannel:
         import aiosmtplib  # 20 ms, which only those pay who send mail
 
         try:
-            async with self._room:
-                return Sent(await self._hand_in(self._where, letter.decode(parcel.body).message(), to))
+            return Sent(await self._hand_in(self._where, letter.decode(parcel.body).message(), to))
         except aiosmtplib.SMTPRecipientsRefused as refused:
             return _answered(refused.recipients[0])
         except aiosmtplib.SMTPDataError as error:

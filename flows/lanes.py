@@ -7,16 +7,23 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
+from typing import Protocol
 
 import msgspec
 
 FAILURES = 5  # in a row, until a lane is left alone for a while
 FIRST_REST_MS, LONGEST_REST_MS = 30_000, 600_000  # how long; doubled by each attempt after it that fails too
 LONGEST_HOLD_MS = 3_600_000  # that the other side may ask for
-MOST = 400  # attempts under way, of all lanes
 MANY = 1_000  # lanes, of which the idle ones are then forgotten
 
 Key = tuple[str, str]  # channel, target
+
+
+class Bounds(Protocol):
+    """How many attempts of a channel may be under way: to one target, and in all."""
+
+    at_once: int
+    most: int
 
 
 class Lane(msgspec.Struct):
@@ -61,33 +68,45 @@ class Lane(msgspec.Struct):
 
 
 class Lanes:
-    def __init__(self, at_once: Mapping[str, int]) -> None:
-        self._at_once = at_once  # by channel
+    """`bounds` by channel. Each has its own, so that one whose targets all hang takes no room from the others."""
+
+    def __init__(self, bounds: Mapping[str, Bounds]) -> None:
+        self._bounds = bounds
         self._lanes: dict[Key, Lane] = {}
-        self._many, self.active = MANY, 0
+        self._many = MANY
+        self.active = Counter[str]()  # by channel
 
     def of(self, key: Key) -> Lane:
         if key not in self._lanes:
-            self._lanes[key] = Lane(self._at_once.get(key[0], 1))
+            known = self._bounds.get(key[0])
+            self._lanes[key] = Lane(known.at_once if known else 1)
         return self._lanes[key]
+
+    def room(self, channel: str) -> int:
+        """How many more attempts of it may begin."""
+        known = self._bounds.get(channel)
+        return (known.most if known else 1) - self.active[channel]
 
     def ended(self, key: Key) -> Lane:
         """An attempt came to its end."""
-        self.active -= 1
+        self.active[key[0]] -= 1
         lane = self.of(key)
         lane.active -= 1
         return lane
 
     def ready(self, now: int) -> list[Key]:
         """Those that have something due and room for it, the longest due first."""
-        due = [(lane.due, key) for key, lane in list(self._lanes.items()) if lane.due is not None and lane.due <= now]
-        return [key for _, key in sorted(due) if self.of(key).room(now) > 0] if self.active < MOST else []
+        due = [(lane.due, key) for key, lane in self._with_room() if lane.due is not None and lane.due <= now]
+        return [key for _, key in sorted(due) if self.of(key).room(now) > 0]
 
     def wakes(self) -> int | None:
         """When a lane is ready next, ms since 1970."""
-        if self.active >= MOST:
-            return None
-        return min((at for lane in list(self._lanes.values()) if (at := lane.wakes()) is not None), default=None)
+        return min((at for _, lane in self._with_room() if (at := lane.wakes()) is not None), default=None)
+
+    def _with_room(self) -> list[tuple[Key, Lane]]:
+        """The lanes of channels that have some left."""
+        full = {channel for channel in self._bounds if self.room(channel) <= 0}
+        return [(key, lane) for key, lane in list(self._lanes.items()) if key[0] not in full]
 
     def resting(self) -> int:
         """How many breakers are open."""
@@ -111,7 +130,7 @@ class Draft:
     def __init__(self, lanes: Lanes, now: int) -> None:
         self._lanes, self.now = lanes, now
         self._due: dict[Key, int | None] = {}
-        self._taken = Counter[Key]()
+        self._taken, self._of_channel = Counter[Key](), Counter[str]()
         self._nudged: set[Key] = set()
 
     def due(self, key: Key) -> int | None:
@@ -120,7 +139,7 @@ class Draft:
     def room(self, key: Key) -> int:
         lane = self._lanes.of(key)
         free = lane.at_once - lane.active if key in self._nudged else lane.room(self.now)
-        return max(min(free - self._taken[key], MOST - self._lanes.active - self._taken.total()), 0)
+        return max(min(free - self._taken[key], self._lanes.room(key[0]) - self._of_channel[key[0]]), 0)
 
     def waits(self, key: Key, due: int) -> None:
         """Something waits there since the turn began."""
@@ -133,10 +152,12 @@ class Draft:
 
     def take(self, key: Key) -> None:
         self._taken[key] += 1
+        self._of_channel[key[0]] += 1
 
     def give_back(self, key: Key) -> None:
         """It was taken, but cannot be sent."""
         self._taken[key] -= 1
+        self._of_channel[key[0]] -= 1
 
     def nudge(self, key: Key) -> None:
         """Somebody mended something: it is looked at as if it had never failed."""
@@ -157,4 +178,4 @@ class Draft:
             self._lanes.of(key).due = due
         for key, n in self._taken.items():
             self._lanes.of(key).active += n
-        self._lanes.active += self._taken.total()
+        self._lanes.active.update(self._of_channel)

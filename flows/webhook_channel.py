@@ -25,6 +25,7 @@ class WebhookChannel:
     schedule: tuple[float, ...] = (5.0, 300.0, 1800.0, 2 * HOUR, 5 * HOUR, 10 * HOUR, 14 * HOUR, 20 * HOUR, 24 * HOUR)
     timeout_s = 15.0
     at_once = 8
+    most = 300
 
     def __init__(self, web: Web, clock: Callable[[], int] = wall_ms) -> None:
         self._web, self._clock = web, clock

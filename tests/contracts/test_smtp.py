@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 import ssl
+from collections import Counter
 from collections.abc import Awaitable, Callable
 from contextlib import closing
 from email import message_from_bytes, policy
@@ -241,16 +242,51 @@ def test_a_server_that_hangs_does_not_hold_up_the_rest(tmp_path: Path) -> None:
     asyncio.run(talk())
 
 
-def test_a_server_is_not_asked_for_more_than_it_gives() -> None:
+def tell_everybody(office: Office, people: int) -> None:
+    """An alert that goes to so many by mail; others of another type go to Ann's chat."""
+    names = [f"p{n}" for n in range(people)]
+    office.keep(*(whom(name) for name in names), whom(chat=("slack://a",)))
+    office.keep(rule(*(("email", f"rc_{name}") for name in names), types=("LIKELY_TO_SELL",)))
+    office.keep(rule(("chat", "rc_ann"), id="rr_2", position=2))
+    office.arrive()
+
+
+def test_a_server_that_hangs_takes_no_room_from_other_channels(tmp_path: Path) -> None:
+    """However many mails are to be sent: those beyond the bound of their channel wait, and lose no try."""
+
+    async def talk() -> None:
+        silent = await asyncio.get_running_loop().create_server(asyncio.Protocol, "127.0.0.1", 0)
+        office = Office(tmp_path, [channel(silent.sockets[0].getsockname()[1])])
+        tell_everybody(office, 450)
+        await office.delivery.begin()
+        await office.delivery.turn()
+        office.arrive(type="OTHER")
+        await office.delivery.turn()
+        await asyncio.sleep(0.05)
+        states = Counter(office.rows("channel", "state"))
+        assert len(office.notes["chat"].sent) == 1
+        assert (states["email", "ACTIVE"], states["email", "WAITING"]) == (10, 440)
+        assert office.delivery.lanes.wakes() is None
+        await office.delivery.stop(0)
+        office.close()
+        silent.close()
+
+    asyncio.run(talk())
+
+
+def test_a_server_is_not_asked_for_more_than_it_gives(tmp_path: Path) -> None:
     """At most ten mails are handed in at once; the others wait for their turn."""
     postmaster = Postmaster(pause_s=0.01)
 
-    async def talk() -> list[Result]:
+    async def talk() -> None:
         async with served(postmaster) as port:
-            mail = channel(port)
-            return await asyncio.gather(*(mail.send(parcel(), "ann@x.org") for _ in range(25)))
+            office = Office(tmp_path, [channel(port)])
+            tell_everybody(office, 25)
+            await office.settle()
+            await office.delivery.stop(0)
+            office.close()
 
-    assert all(isinstance(result, Sent) for result in asyncio.run(talk()))
+    asyncio.run(talk())
     assert len(postmaster.mails) == 25
     assert 1 < postmaster.most <= 10
 

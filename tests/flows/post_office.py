@@ -49,6 +49,7 @@ class Notebook:
     schedule: tuple[float, ...] = (60.0, 4 * 3600.0)
     timeout_s = 5.0
     at_once = 1
+    most = 300
 
     def __init__(self, name: Personal, clock: Callable[[], int]) -> None:
         self.name: str = name

@@ -29,7 +29,7 @@ SPECIFIED_S = (5, 300, 1800, 7200, 18_000, 36_000, 50_400, 72_000, 86_400)  # St
 class Told:
     """A channel that does what it is told, and notes what it was handed."""
 
-    name, at_once = "webhook", 2
+    name, at_once, most = "webhook", 2, 300
     schedule: tuple[float, ...] = (5.0, 300.0)
     timeout_s: float = 0.2
 
@@ -214,7 +214,7 @@ def test_a_target_that_is_no_more_is_dead(tmp_path: Path) -> None:
             assert [(one.state, one.last_error) for one in ours.webhooks_listed()] == [
                 ("DEAD", "no such target, or it is disabled")
             ]
-            assert ours.delivery.lanes.active == 0
+            assert ours.delivery.lanes.active.total() == 0
             assert ours.figures() == ours.counted()
 
     run(test())

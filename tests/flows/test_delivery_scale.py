@@ -61,7 +61,7 @@ def test_what_is_asked_is_found_by_indexes(tmp_path: Path) -> None:
         outbox = Outbox(store.engine, Everywhere(), {"webhook": Told()}, Sender("test"))
         outbox.begin(START)
         assert outbox.news()
-        lanes = Lanes({"webhook": 2})
+        lanes = Lanes({"webhook": Told()})
         taken = outbox.turn(Draft(lanes, START), [], START).taken
         results: list[Result] = [Sent(), Gone("no")]
         ended = [Ended(one.parcel, result, START, 1) for one, result in zip(taken, results, strict=True)]
