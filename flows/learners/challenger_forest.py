@@ -18,11 +18,12 @@ from xxhash import xxh64_intdigest
 
 from flows.learners.contest import Contest
 from flows.learners.example import Example, Place
+from flows.learners.input_list import InputList
 from flows.learners.odds import bounded, logit, sigmoid
 from flows.learners.sealed import Sealed
 from flows.learners.stored import packed, unpacked
 
-KIND, FORMAT = "challenger_forest", 1
+KIND, FORMAT = "challenger_forest", 2
 KEPT = (1 / 8, 1.0)  # of the outcomes with label 0, 1
 EARLY, LATER = 4_000, 1 / 4  # outcomes; of KEPT after them
 OFF = log(KEPT[1] / KEPT[0])  # what that adds to the log odds
@@ -42,7 +43,7 @@ class State(msgspec.Struct):
     file: int
     seen: int
     since: list[tuple[int, bytes]]
-    names: tuple[str, ...]
+    inputs: InputList
     learned: int
     cannot_unlearn: int
     contest: Contest
@@ -54,7 +55,7 @@ class Forest:
     def __init__(self, place: Place, sealed: Sealed | None = None) -> None:
         self._name, self._sealed = f"forest-{place.model}", sealed or Sealed()
         self._forest: Any = _river()
-        self._state = State(0, 0, [], (), 0, 0, Contest())
+        self._state = State(0, 0, [], InputList(), 0, 0, Contest())
         self._files: list[int] = []  # there now
         self._asked: list[int] = []  # of the last two states: either may be the one that stands
 
@@ -65,7 +66,7 @@ class Forest:
     def predict(self, example: Example) -> float | None:
         """Nothing of those that it is not asked about."""
         asked = _drawn(example.id, 1) < ASKED
-        if not asked or self._state.learned < SPEAKS or example.names != self._state.names:
+        if not asked or self._state.learned < SPEAKS or example.names != self._state.inputs.names:
             return None
         said = float(self._forest.predict_proba_one(_row(example.names, _packed(example))).get(True, 0.0))
         return bounded(sigmoid(logit(min(max(said, 1 - SURE), SURE)) - OFF))
@@ -76,9 +77,10 @@ class Forest:
             kept.contest.corrected += 1
             kept.cannot_unlearn += self._takes(example.id, example.was)  # about: it may have been early then
             return
-        if example.names != kept.names:
-            self._begin(example.names)
+        holds = self._holds(example)
         kept.contest.tell(example, self.predict)
+        if not holds:
+            return
         kept.seen += 1
         if self._takes(example.id, example.label):
             kept.since.append((example.label, _packed(example)))
@@ -89,16 +91,17 @@ class Forest:
     def _takes(self, of: str, label: int) -> bool:
         return _drawn(of, 0) < KEPT[label] * (1.0 if self._state.seen <= EARLY else LATER)
 
-    def _begin(self, names: tuple[str, ...]) -> None:
-        """What was learned of another list of inputs says nothing of this one."""
-        kept = self._state
-        if kept.names:
+    def _holds(self, example: Example) -> bool:
+        """What was learned of another list of inputs says nothing of a new one."""
+        kept, before = self._state, self._state.inputs.names
+        holds = kept.inputs.holds(example)
+        if before and kept.inputs.names != before:
             self._forest, kept.learned = _river(), 0
             self._write()
-        kept.names = names
+        return holds
 
     def _learn(self, label: int, row: bytes) -> None:
-        self._forest.learn_one(_row(self._state.names, row), bool(label))
+        self._forest.learn_one(_row(self._state.inputs.names, row), bool(label))
         self._state.learned += 1
 
     def _write(self) -> None:
@@ -130,6 +133,7 @@ class Forest:
 
     def report(self) -> dict[str, object]:
         learned = {"learned": self._state.learned, "cannot_unlearn": self._state.cannot_unlearn}
+        learned["of_other_inputs"] = self._state.inputs.others
         return self.contest.figures() | learned | {"drifts": self._forest.n_drifts_detected()}
 
 

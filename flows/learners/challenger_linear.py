@@ -21,10 +21,11 @@ from river.utils import VectorDict
 
 from flows.learners.contest import Contest
 from flows.learners.example import Example, Place
+from flows.learners.input_list import InputList
 from flows.learners.odds import bounded, logit, sigmoid
 from flows.learners.stored import packed, unpacked
 
-KIND, FORMAT = "challenger_linear", 1
+KIND, FORMAT = "challenger_linear", 2
 POSITIVE = 5.0  # how much an outcome weighs that came about
 RATE, LEVEL_RATE = 0.001, 0.01  # of the weights, of the intercept
 SPEAKS = 50  # outcomes before it says anything
@@ -52,7 +53,7 @@ class Line(msgspec.Struct, frozen=True):
 
 
 class State(msgspec.Struct):
-    """As it is stored: River's numbers by input, the contest, and some rows (float32) in the order of `names`."""
+    """As it is stored: River's numbers by input, the contest, and some rows (float32) in the order of `inputs`."""
 
     counts: dict[str, int]
     means: dict[str, float]
@@ -60,7 +61,7 @@ class State(msgspec.Struct):
     weights: dict[str, float]
     intercept: float
     steps: int
-    names: tuple[str, ...]
+    inputs: InputList
     rows: bytes
     contest: Contest
 
@@ -71,7 +72,7 @@ class Linear:
     def __init__(self, place: Place) -> None:
         self._scaler: Any = StandardScaler()
         self._model: Any = _river()
-        self._names: tuple[str, ...] = ()
+        self._inputs = InputList()
         self._rows = b""
         self.contest = Contest()
 
@@ -104,9 +105,12 @@ class Linear:
         self._model.learn_one(scaled, bool(example.label))
 
     def _keep(self, example: Example) -> None:
-        if example.names != self._names:
-            self._names, self._rows = example.names, b""
-        if self._model.optimizer.n_iterations % EVERY == 0:
+        """Of one list; of the others it learns all the same, by name."""
+        before = self._inputs.names
+        holds = self._inputs.holds(example)
+        if self._inputs.names != before:
+            self._rows = b""
+        if holds and self._inputs.held % EVERY == 0:
             row = array("f", example.features).tobytes()
             self._rows = (self._rows + row)[-ROWS * len(row) :]
 
@@ -116,11 +120,12 @@ class Linear:
         scaler, model = self._scaler, self._model
         weights, steps = dict(model.weights), model.optimizer.n_iterations
         numbers = (dict(scaler.counts), dict(scaler.means), dict(scaler.vars), weights, model.intercept, steps)
-        return packed(KIND, FORMAT, State(*numbers, self._names, self._rows, self.contest))
+        return packed(KIND, FORMAT, State(*numbers, self._inputs, self._rows, self.contest))
 
     def restore(self, state: bytes) -> None:
         found = unpacked(state, KIND, FORMAT, State)
-        if found.contest.progress.who != Contest().progress.who or len(found.rows) % max(4 * len(found.names), 1):
+        row = max(4 * len(found.inputs.names), 1)
+        if found.contest.progress.who != Contest().progress.who or len(found.rows) % row:
             raise ValueError("expected whole rows and the figures of two, got others")
         self._scaler = StandardScaler()
         for mine, kept in (("counts", found.counts), ("means", found.means), ("vars", found.variances)):
@@ -128,12 +133,13 @@ class Linear:
         self._model = _river()
         self._model._weights = VectorDict(found.weights)  # noqa: SLF001  # River has no way to begin from weights
         self._model.intercept, self._model.optimizer.n_iterations = found.intercept, found.steps
-        self._names, self._rows, self.contest = found.names, found.rows, found.contest
+        self._inputs, self._rows, self.contest = found.inputs, found.rows, found.contest
 
     def report(self) -> dict[str, object]:
         """With the ten heaviest weights, each of a standard deviation."""
         heavy = sorted(self._model.weights.items(), key=lambda item: -abs(item[1]))[:10]
-        return self.contest.figures() | {"weights": dict(heavy), "positive_weight": POSITIVE}
+        own = {"weights": dict(heavy), "positive_weight": POSITIVE, "of_other_inputs": self._inputs.others}
+        return self.contest.figures() | own
 
     # -- what an export takes
 
@@ -152,7 +158,8 @@ class Linear:
 
     def rows(self) -> tuple[tuple[str, ...], np.ndarray[Any, Any]]:
         """The inputs' names, and some of the latest rows: float32 (n, inputs)."""
-        return self._names, np.frombuffer(self._rows, np.float32).reshape(-1, max(len(self._names), 1))
+        names = self._inputs.names
+        return names, np.frombuffer(self._rows, np.float32).reshape(-1, max(len(names), 1))
 
 
 def _features(example: Example) -> dict[str, float]:

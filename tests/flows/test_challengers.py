@@ -13,11 +13,12 @@ import pytest
 
 from flows.learners import challenger_forest
 from flows.learners.challenger_forest import Forest
-from flows.learners.challenger_linear import POSITIVE, Linear
+from flows.learners.challenger_linear import EVERY, POSITIVE, Linear
 from flows.learners.contest import LATELY, Contest
 from flows.learners.example import Example, Place
+from flows.learners.input_list import BACK, InputList
 from flows.learners.sealed import KEY, Sealed
-from tests.flows.made_examples import examples
+from tests.flows.made_examples import START, examples
 
 PLACE = Place("likely_to_sell")
 
@@ -105,10 +106,51 @@ def test_a_forest_without_its_file_learns_all_again(tmp_path: Path) -> None:
 
 def test_inputs_that_change_begin_another_forest(tmp_path: Path) -> None:
     learner = forest(tmp_path, examples(2_000, 1))
-    renamed = [msgspec.structs.replace(e, names=("a", "b", "c", "d")) for e in examples(10, 2)]
+    renamed = newer(examples(10, 2))
     for example in renamed:
         learner.learn(example)
     assert all(learner.predict(e) is None for e in renamed)
+
+
+def newer(of: list[Example]) -> list[Example]:
+    """Of the next version, which has other inputs."""
+    return [msgspec.structs.replace(e, version="20260201000000", names=("a", "b", "c", "d")) for e in of]
+
+
+def alternating() -> tuple[list[Example], list[Example], list[Example]]:
+    """Of the first version; of the next; these with late labels of the first in between."""
+    late, new = examples(600, 2), newer(examples(600, 3, since=START + 60 * 86_400_000))
+    return examples(600, 1), new, [e for pair in zip(new, late, strict=True) for e in pair]
+
+
+def test_late_labels_of_other_inputs_do_not_throw_the_forest_back(tmp_path: Path) -> None:
+    """They come for a horizon yet; it learns those of the next version as if there were none."""
+    first, new, both = alternating()
+    learner, want = forest(tmp_path / "both", [*first, *both]), forest(tmp_path / "new", [*first, *new])
+    assert [learner.predict(e) for e in new] == [want.predict(e) for e in new]
+    assert any(learner.predict(e) for e in new)
+    assert learner.report()["of_other_inputs"] == 600
+
+
+def test_late_labels_of_other_inputs_leave_the_rows_of_an_export() -> None:
+    first, new, both = alternating()
+    learner = Linear(PLACE)
+    for example in (*first, *both):
+        learner.learn(example)
+    names, rows = learner.rows()
+    assert names == new[0].names
+    assert len(rows) == 600 // EVERY
+    assert rows[-1] == pytest.approx(new[-1].features, rel=1e-6)
+
+
+def test_a_version_that_is_brought_back_is_learned_again() -> None:
+    """Once it was scored again for a while; what the newer one still has coming changes nothing then."""
+    first, new, _ = alternating()
+    again, held = examples(BACK + 1, 4, since=START + 90 * 86_400_000), InputList()
+    for example in (*first, *new):
+        held.holds(example)
+    assert [held.holds(e) for e in again] == [False] * (BACK - 1) + [True] * 2
+    assert not any(held.holds(e) for e in new)
 
 
 class Bomb:
