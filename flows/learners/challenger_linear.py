@@ -49,7 +49,7 @@ class Line(msgspec.Struct, frozen=True):
             for name, weight, mean, deviation in zip(self.names, self.weights, self.means, self.deviations, strict=True)
         }
         weights = np.array([of.get(name, (0.0, 0.0))[0] for name in inputs])
-        return weights, self.intercept - sum(weight * mean for weight, mean in of.values())
+        return weights, self.intercept - sum(weight * mean for weight, mean in (of[n] for n in inputs if n in of))
 
 
 class State(msgspec.Struct):

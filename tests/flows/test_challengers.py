@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import pickle
 import stat
+from math import log
 from pathlib import Path
 
 import msgspec
@@ -17,6 +18,7 @@ from flows.learners.challenger_linear import EVERY, POSITIVE, Linear
 from flows.learners.contest import LATELY, Contest
 from flows.learners.example import Example, Place
 from flows.learners.input_list import BACK, InputList
+from flows.learners.odds import sigmoid
 from flows.learners.sealed import KEY, Sealed
 from tests.flows.made_examples import START, examples
 
@@ -141,6 +143,17 @@ def test_late_labels_of_other_inputs_leave_the_rows_of_an_export() -> None:
     assert names == new[0].names
     assert len(rows) == 600 // EVERY
     assert rows[-1] == pytest.approx(new[-1].features, rel=1e-6)
+
+
+def test_an_input_that_a_version_no_longer_has_adds_nothing_to_the_line() -> None:
+    """Its weight is still there, of the version before."""
+    learner, old = Linear(PLACE), examples(300, 1)
+    new = [msgspec.structs.replace(e, names=e.names[1:], features=e.features[1:]) for e in examples(50, 2)]
+    for example in (*(msgspec.structs.replace(e, features=(e.features[0] + 9, *e.features[1:])) for e in old), *new):
+        learner.learn(example)
+    weights, intercept = learner.line().folded(new[0].names)
+    said = [sigmoid(intercept + weights @ np.array(e.features) - log(POSITIVE)) for e in new]
+    assert said == pytest.approx([learner.predict(e) for e in new])
 
 
 def test_a_version_that_is_brought_back_is_learned_again() -> None:
