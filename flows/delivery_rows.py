@@ -196,6 +196,17 @@ def lose(connection: sa.Connection, lost: Sequence[Due], why: Mapping[str, str],
         tally[one.organisation, one.channel, "DEAD"] += 1
 
 
+def settle(connection: sa.Connection, settled: Sequence[Due], draft: Draft, tally: Tally) -> None:
+    """Taken, and done with nothing being sent."""
+    done = [{"delivery": one.id, "state": "DONE", "done_at": draft.now, "last_error": None} for one in settled]
+    if settled:
+        ended(connection, done)
+    for one in settled:
+        draft.give_back((one.channel, one.target))
+        tally[one.organisation, one.channel, "ACTIVE"] -= 1
+        tally[one.organisation, one.channel, "DONE"] += 1
+
+
 def bury(connection: sa.Connection, key: Key, why: str, now: int, tally: Tally) -> None:
     """All that waits in a lane is dead."""
     mine = (IS_WAITING, deliveries.c.channel == key[0], deliveries.c.target == key[1])

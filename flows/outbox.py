@@ -27,6 +27,7 @@ log = logging.getLogger("telltale.delivery")
 
 ROUTE, ROWS = 256, 2_000  # alerts planned a turn, at most; deliveries that they shall make, about: others write too
 PLAN = "plan"  # stands for a channel where an alert could not be planned
+LOST = "the alert is no more"
 MOST_SAID = 2_000  # characters of an answer that are kept
 
 
@@ -95,6 +96,7 @@ class Outbox:
             self.sender.hold(connection, draft.now)
             delivered = self._record(connection, draft, ended, tally)
             self._hear(connection, draft)
+            again, shown_late = self._plan_again(connection, draft, tally)
             fresh, shown, routed = self._route(connection, draft, routed, tally)
             moved = self._told(connection, [*delivered, *shown], log_ms)
             taken = self._address(connection, [*fresh, *self._take(connection, draft, tally)], draft, tally)
@@ -164,8 +166,22 @@ class Outbox:
         told = [one for one in found if not one.alert.withheld]
         planned = self._planned(connection, told, draft.now)
         self._route_most = max(1, min(ROUTE, self._route_most * 2, self._route_most * ROWS // max(len(planned), 1)))
-        new = rows.add(connection, planned, draft, self._life, tally)
-        return new, [(one.channel, one.alert) for one in planned if one.done and one.alert], found[-1].seq
+        return rows.add(connection, planned, draft, self._life, tally), _shown(planned), found[-1].seq
+
+    def _plan_again(self, connection: sa.Connection, draft: Draft, tally: Tally) -> tuple[list[rows.Due], list[Told]]:
+        """Alerts that could not be planned, and that somebody wants tried again: as `_route`."""
+        lane = PLAN, ""
+        if lane not in draft.ready():
+            return [], []
+        due = rows.take(connection, lane, draft.room(lane), draft, tally)
+        wanted = sa.select(alerts).where(alerts.c.id.in_([one.alert for one in due]))
+        found = [stored(row) for row in connection.execute(wanted).mappings()]
+        planned = [new for one in found for new in self._planned(connection, [one], draft.now)]
+        why = {one.id: LOST for one in due if one.alert not in {one.alert.id for one in found}}
+        why |= {one.id: one.dead for one in planned if one.channel == PLAN}
+        rows.lose(connection, [one for one in due if one.id in why], why, draft, tally)
+        rows.settle(connection, [one for one in due if one.id not in why], draft, tally)
+        return rows.add(connection, planned, draft, self._life, tally), _shown(planned)
 
     def _planned(self, connection: sa.Connection, told: Sequence[Stored], now: int) -> list[NewDelivery]:
         """One that cannot be planned is in the dead list, and holds up no other."""
@@ -190,7 +206,7 @@ class Outbox:
         found: list[rows.Due] = []
         for key in draft.ready():
             room = draft.room(key)
-            if room:
+            if room and key[0] != PLAN:
                 put_off(connection, key, draft.now)
                 found += rows.take(connection, key, room, draft, tally)
         return found
@@ -223,6 +239,11 @@ class Outbox:
         body = self.plan.body(connection, whole)
         rows.freeze(connection, due.id, body)
         return msgspec.structs.replace(whole, body=body)
+
+
+def _shown(planned: Sequence[NewDelivery]) -> list[Told]:
+    """What is delivered by being planned."""
+    return [(one.channel, one.alert) for one in planned if one.done and one.alert]
 
 
 def _unplanned(alert: Alert, error: Exception) -> NewDelivery:

@@ -256,6 +256,37 @@ def test_a_withheld_alert_goes_nowhere(tmp_path: Path) -> None:
 
 def test_a_digest_is_made_when_it_is_due_and_then_stays_as_it_is(tmp_path: Path) -> None:
     """All that was folded into it is in it, also what came later; tried again it is the same; then all is DELIVERED."""
+def test_an_alert_that_could_not_be_planned_can_be_planned_again(tmp_path: Path) -> None:
+    """Once what hindered it is mended; until then the reason stays in the dead list."""
+
+    class Broken(Everywhere):
+        whole = False
+
+        def deliveries(self, connection: sa.Connection, stored: Sequence, now_ms: int) -> list[NewDelivery]:  # type: ignore[type-arg]
+            if not self.whole:
+                raise ValueError("not yet")
+            return super().deliveries(connection, stored, now_ms)
+
+    async def test() -> None:
+        plan, channel = Broken(), Told()
+        async with delivered(tmp_path, [channel], plan) as ours:
+            ours.endpoint("https://unused.example/")
+            made = ours.alerts(1, 2)
+            await ours.until_quiet()
+            for whole in (False, True):
+                plan.whole = whole
+                with ours.store.engine.begin() as sql:
+                    assert len(delivery_list.retry_dead(sql, Which(), ours.clock.ms)) == 2
+                await ours.until_quiet()
+                dead = {one.last_error for one in ours.listed(state="DEAD")}
+                assert dead == (set() if whole else {"it could not be planned: ValueError: not yet"})
+            assert sorted(id_ for parcel in channel.sent for id_ in parcel.alerts) == sorted(one.id for one in made)
+            assert [ours.steps(one.id)[0] for one in made] == [("DELIVERED", "in_app")] * 2
+            assert ours.figures() == ours.counted()
+
+    run(test())
+
+
     made: list[str] = []
 
     class Folding(Everywhere):
