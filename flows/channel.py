@@ -41,14 +41,18 @@ class Sent(msgspec.Struct, frozen=True):
 
 
 class Retry(msgspec.Struct, frozen=True):
-    """It did not, and may another time. `after_s`: not sooner, as the other side asked; the core bounds it."""
+    """It did not, and may another time. `after_s`: not sooner, as the other side asked; the core bounds it.
+
+    `of_one`: the other side answered, of this delivery alone (no such record), so nothing speaks against its lane.
+    """
 
     why: str
     after_s: float | None = None
+    of_one: bool = False
 
 
 class Dead(msgspec.Struct, frozen=True):
-    """It never will."""
+    """It never will; of this delivery alone, so nothing speaks against its lane."""
 
     why: str
 

@@ -14,6 +14,7 @@ from flows.web import Answer, Unreached, Web
 
 SCHEDULE: tuple[float, ...] = (5.0, 60.0, 300.0, 1800.0, 7200.0, 18_000.0, 36_000.0, 86_400.0)  # some 42 h
 LATER = {401, 403, 404, 408, 409, 423, 425, 429}  # what time, or an operator, may put right; other 4xx are for ever
+OF_ONE = {404, 409}  # about the record: it may be there tomorrow, and other records are
 _decode = msgspec.json.Decoder(CrmRequest).decode
 
 
@@ -54,4 +55,4 @@ def _result(answer: Answer) -> Result:
         return Sent(said)
     if 400 <= answer.status < 500 and answer.status not in LATER:
         return Dead(f"answered {said}")
-    return Retry(f"answered {said}", answer.after_s)
+    return Retry(f"answered {said}", answer.after_s, of_one=answer.status in OF_ONE)

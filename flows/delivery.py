@@ -16,7 +16,7 @@ from typing import TypeVar
 
 import sqlalchemy as sa
 
-from flows.channel import Channel, Parcel, Result, Retry, Sent
+from flows.channel import Channel, Dead, Parcel, Result, Retry, Sent
 from flows.lanes import LONGEST_HOLD_MS, Draft, Lanes
 from flows.outbox import Ended, Outbox, Taken
 
@@ -144,7 +144,7 @@ class Delivery:
         took_ms = int((time.monotonic() - started) * 1000)
         now = self.clock()
         lane = self.lanes.ended((parcel.channel, parcel.target))
-        if isinstance(result, Sent):
+        if _well(result):
             lane.succeeded()
         else:
             lane.failed(now)
@@ -162,6 +162,11 @@ class Delivery:
         drawn = wait * self._chance.uniform(1 - JITTER, 1 + JITTER)
         asked = min((result.after_s or 0.0) * 1000, LONGEST_HOLD_MS)
         return now + int(max(drawn, asked))
+
+
+def _well(result: Result) -> bool:
+    """Whether the other side takes what it is sent, if not this."""
+    return isinstance(result, Sent | Dead) or (isinstance(result, Retry) and result.of_one)
 
 
 async def _sent(channel: Channel[object], parcel: Parcel, to: object) -> Result:

@@ -157,6 +157,22 @@ def test_a_lane_rests_after_failures_and_nothing_burns_its_tries(tmp_path: Path)
     run(test())
 
 
+@pytest.mark.parametrize("refused", [Dead("no"), Retry("no such record", of_one=True)])
+def test_what_is_refused_alone_holds_up_no_other(tmp_path: Path, refused: Result) -> None:
+    """However many are: the other side answers, so the breaker stays closed."""
+
+    async def test() -> None:
+        channel = Told(*[refused] * (2 * FAILURES))
+        async with delivered(tmp_path, [channel]) as ours:
+            ours.endpoint("https://unused.example/")
+            ours.alerts(*range(20))
+            await ours.until_quiet()
+            assert len(channel.sent) == 20
+            assert ours.delivery.lanes.resting() == 0
+
+    run(test())
+
+
 def test_retry_after_holds_the_whole_lane(tmp_path: Path) -> None:
     """Nothing is sent there before the time that was asked for; at most an hour."""
 
@@ -240,22 +256,6 @@ def test_an_alert_that_cannot_be_planned_holds_up_no_other(tmp_path: Path) -> No
     run(test())
 
 
-def test_a_withheld_alert_goes_nowhere(tmp_path: Path) -> None:
-    """Not even into the app."""
-
-    async def test() -> None:
-        async with delivered(tmp_path, [Told()]) as ours:
-            ours.endpoint("https://unused.example/")
-            (made,) = ours.alerts(1, withheld=True)
-            await ours.until_quiet()
-            assert ours.listed() == []
-            assert ours.steps(made.id) == []
-
-    run(test())
-
-
-def test_a_digest_is_made_when_it_is_due_and_then_stays_as_it_is(tmp_path: Path) -> None:
-    """All that was folded into it is in it, also what came later; tried again it is the same; then all is DELIVERED."""
 def test_an_alert_that_could_not_be_planned_can_be_planned_again(tmp_path: Path) -> None:
     """Once what hindered it is mended; until then the reason stays in the dead list."""
 
