@@ -98,8 +98,8 @@ class Outbox:
             self._hear(connection, draft)
             again, shown_late = self._plan_again(connection, draft, tally)
             fresh, shown, routed = self._route(connection, draft, routed, tally)
-            moved = self._told(connection, [*delivered, *shown], log_ms)
-            taken = self._address(connection, [*fresh, *self._take(connection, draft, tally)], draft, tally)
+            moved = self._told(connection, [*delivered, *shown_late, *shown], log_ms)
+            taken = self._address(connection, [*again, *fresh, *self._take(connection, draft, tally)], draft, tally)
             self.sender.move(connection, routed)
             count(connection, tally)
         more, self.sender.routed = routed > self.sender.routed, routed
