@@ -287,6 +287,22 @@ def test_an_alert_that_could_not_be_planned_can_be_planned_again(tmp_path: Path)
     run(test())
 
 
+def test_a_withheld_alert_goes_nowhere(tmp_path: Path) -> None:
+    """Not even into the app."""
+
+    async def test() -> None:
+        async with delivered(tmp_path, [Told()]) as ours:
+            ours.endpoint("https://unused.example/")
+            (made,) = ours.alerts(1, withheld=True)
+            await ours.until_quiet()
+            assert ours.listed() == []
+            assert ours.steps(made.id) == []
+
+    run(test())
+
+
+def test_a_digest_is_made_when_it_is_due_and_then_stays_as_it_is(tmp_path: Path) -> None:
+    """All that was folded into it is in it, also what came later; tried again it is the same; then all is DELIVERED."""
     made: list[str] = []
 
     class Folding(Everywhere):
