@@ -100,8 +100,9 @@ class Run(msgspec.Struct):
 class Kept(msgspec.Struct):
     """All but weights and detectors. `holding`: the numbers that hold; None: the model's own.
 
-    `ahead`: that the numbers learned are better than the model. `worse`: that the numbers that hold are worse than it;
-    `late`: that scores were which were told by them, `since` (ms) they hold: a lesson may be right and come too late.
+    `ahead`: that the numbers learned are better than the model, and `worse`: that those that hold are worse, as of the
+    label; `late`: that scores were worse which were told by these, `since` (ms) they hold: a lesson may be right and
+    come too late. decisions.md has why.
     `ended`: sources of which a horizon is over: before that, conversions would be all there is.
     `passed`: xxh64 of the ids of those that came so early and were not learned; the latest.
     """

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from itertools import pairwise
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -170,6 +171,15 @@ def test_is_judged_by_what_it_said_when_the_score_was_made() -> None:
     learner = Recalibration(PLACE)
     taught([msgspec.structs.replace(e, predicted=0.5) for e in examples(300, 4)], learner)
     assert learner.report()["total"]["recalibrated"]["log_loss"] == pytest.approx(np.log(2))  # type: ignore[index]
+
+
+def test_may_hold_though_all_scores_were_made_before_any_lesson() -> None:
+    """As after each change, for a horizon: what was said then was the model's own."""
+    moved = [*examples(500, 4), *examples(600, 5, shift=1.2)]
+    learner = taught(msgspec.structs.replace(e, predicted=e.raw) for e in moved)
+    total: Any = learner.report()["total"]
+    assert total["recalibrated"] == total["champion"]
+    assert learner.calibration() is not None
 
 
 def test_falls_back_when_the_scores_told_were_worse() -> None:
