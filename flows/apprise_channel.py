@@ -29,6 +29,7 @@ TIMEOUT_S = 20.0
 LOCAL = {"blink1", "dbus", "qt", "kde", "glib", "gnome", "macosx", "syslog", "windows", "vapid", "fcm"}
 READS_FILES = {"template", "keyfile", "subfile", "subscription", "pgppub", "pgpprv", "attach"}  # options that do
 REACHES = {"socket.connect", "socket.sendto", "socket.sendmsg"}  # the last two: UDP, which need not connect
+WAITS = {"cto", "rto"}  # for how long a connection, or a read, is waited for
 _decode = msgspec.json.Decoder(Message).decode
 _guard = threading.local()  # of a thread that sends: the networks it may reach beside public addresses
 
@@ -43,7 +44,7 @@ class AppriseChannel:
     schedule = SCHEDULE
     timeout_s = TIMEOUT_S
     at_once = 1
-    most = 100  # threads
+    most = 100  # threads, also with those that nobody waits for any more
 
     def __init__(self, name: Personal, allowed: Sequence[Network] = ()) -> None:
         self.name: str = name
@@ -56,6 +57,8 @@ class AppriseChannel:
     async def send(self, parcel: Parcel, to: str) -> Result:
         if parcel.target in self._busy:
             return Retry("the attempt before has not come to its end")
+        if len(self._busy) >= self.most:
+            return Retry("too many attempts before have not come to their ends")
         loop = asyncio.get_running_loop()
         answer: asyncio.Future[Result] = loop.create_future()
         self._busy.add(parcel.target)
@@ -106,10 +109,26 @@ def check_service(url: str) -> None:
         raise UnfitError("expected a URL of apprise, as slack://TokenA/TokenB/TokenC")
     if scheme(url) in LOCAL:
         raise UnfitError(f"{scheme(url)}:// would act on this machine")
-    pairs = re.split("[?&;]", url)[1:]
-    options = {unquote(pair.partition("=")[0]).lower().strip(" +-:") for pair in pairs}
-    if bad := options & READS_FILES:
-        raise UnfitError(f"the option {min(bad)} would read a file of this machine")
+    options = [(unquote(name).lower().strip(" +-:"), unquote(value)) for name, value in _options(url)]
+    for name, value in options:
+        if name in READS_FILES:
+            raise UnfitError(f"the option {name} would read a file of this machine")
+        if name in WAITS and not _waits(value):
+            raise UnfitError(f"the option {name}: expected seconds, more than 0 and at most {TIMEOUT_S:g}")
+
+
+def _options(url: str) -> list[tuple[str, str]]:
+    """As they stand there, by name."""
+    parted = (pair.partition("=") for pair in re.split("[?&;]", url)[1:])
+    return [(name, value) for name, _, value in parted]
+
+
+def _waits(text: str) -> bool:
+    """Whether a thread that waits for so long comes back. What is no number is refused too (NaN is none)."""
+    try:
+        return 0 < float(text) <= TIMEOUT_S
+    except ValueError:
+        return False
 
 
 def scheme(url: str) -> str:

@@ -14,7 +14,7 @@ from ipaddress import ip_network
 import pytest
 
 from feature_repo.networks import Network
-from flows.apprise_channel import AppriseChannel, check_service, without_secrets
+from flows.apprise_channel import AppriseChannel, UnfitError, check_service, without_secrets
 from flows.channel import Dead, Parcel, Result, Retry, Sent
 from tests.live import ROOT
 
@@ -129,6 +129,38 @@ def test_a_service_that_hangs_keeps_one_thread_and_nobody_else() -> None:
                     await asyncio.sleep(0.02)
 
     asyncio.run(talk())
+
+
+def test_threads_that_do_not_come_back_are_bounded() -> None:
+    """A service that drips holds its thread for as long as it likes; beyond the bound no further one is begun."""
+
+    async def talk() -> None:
+        async with served(None) as hung:
+            channel = AppriseChannel("chat", HERE)
+            channel.most = 2
+            url = f"json://127.0.0.1:{hung.port}/?rto=1"
+            for name in ("ann", "bob"):
+                with pytest.raises(TimeoutError):
+                    async with asyncio.timeout(0.2):
+                        await channel.send(parcel(name), url)
+            assert await channel.send(parcel("eve"), url) == Retry(
+                "too many attempts before have not come to their ends"
+            )
+            assert hung.connections == 2
+            async with asyncio.timeout(5):
+                while channel._busy:  # noqa: ASYNC110 # threads ring no bell
+                    await asyncio.sleep(0.02)
+
+    asyncio.run(talk())
+
+
+@pytest.mark.parametrize("value", ["1e9", "inf", "nan", "0", "-1", "21", "%31e9", "soon", ""])
+@pytest.mark.parametrize("option", ["rto", "cto", "%52TO"])
+def test_no_url_has_a_thread_wait_for_long(option: str, value: str) -> None:
+    """Times come from whoever entered the URL."""
+    check_service("json://x.org/?rto=20&cto=0.5")
+    with pytest.raises(UnfitError, match="expected seconds"):
+        check_service(f"json://x.org/?cto=5&{option}={value}")
 
 
 @pytest.mark.parametrize(
