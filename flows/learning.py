@@ -33,6 +33,7 @@ from flows.learners.catalogue import KINDS
 from flows.learners.example import Calibration, Kind, Place
 from flows.learning_items import Source
 from flows.learning_joins import First, Joining, Step
+from flows.learning_known import Known
 from flows.learning_lake import Samples, Sampling
 from flows.learning_reader import Reader, Round
 from flows.learning_sources import AlertOutcomes, Alerts, AlertSteps, OutcomeEvents, PredictionOutcomes
@@ -216,7 +217,8 @@ def made(settings: Settings, vocabulary: Vocabulary, client: redis.Redis, kinds:
     kept, lake = LearningStore(engine, versions, owner), LakeReader(settings.lake, vocabulary, store, client)
     sampling = Sampling(lake, vocabulary, versions, store.partitions)
     sources, events = _sources(engine, client, versions, store.partitions, sampling)
-    reader = Reader(sources, kept, lake, sampling, partial(log_time.now_ms, client, store), wall=store.clock == "wall")
+    known, now = Known(client, store.partitions), partial(log_time.now_ms, client, store)
+    reader = Reader(sources, kept, lake, sampling, known, now, wall=store.clock == "wall")
     return Learning(kept, reader, Joining(labels(vocabulary)), library, kinds, events)
 
 

@@ -18,6 +18,7 @@ from flows.learning_rows import Row, begun
 from flows.learning_versions import DAY, Versions
 
 EVERY_S = 30.0  # between two looks
+SOON_S = 5.0  # ... while something waits for the next
 EVERY_DAYS = 7  # one score of each person followed: of one model, the next one the next time
 _SAMPLED = """
     WITH sampled AS (
@@ -69,12 +70,16 @@ class Sampling:
         """Whether there were more at the last look."""
         return partition in self._full
 
-    def look(self, after: dict[int, Place], most: int) -> None:
-        """At what was written since (by partition; `most` of each), unless nothing is lacking since a moment ago."""
+    def is_due(self, after: dict[int, Place], *, soon: bool) -> bool:
+        """Whether to look for what was written since, by partition."""
         lacking = any(not self._found[p] or Place.of(self._found[p][-1]) <= after[p] for p in self._full)
-        if not self._models or not (lacking or time.monotonic() - self._looked > EVERY_S):
-            return
+        return lacking or time.monotonic() - self._looked > (SOON_S if soon else EVERY_S)
+
+    def look(self, after: dict[int, Place], most: int) -> None:
+        """At what was written since; `most` of each partition."""
         self._looked = time.monotonic()
+        if not self._models:
+            return
         told = [_SINCE.format(p=p, at=EVENT_TIMESTAMP, us=o.created, ms=o.at, uid=o.uid) for p, o in after.items()]
         query = _SAMPLED.format(since=" OR ".join(told), days=EVERY_DAYS, at=EVENT_TIMESTAMP, day=DAY, most=most)
         found = self._lake.served(query, Window(since=min(after.values()).created // 1000)).to_pylist()

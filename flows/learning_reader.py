@@ -10,9 +10,10 @@ from typing import Any
 import msgspec
 
 from flows.lake_read import LakeReader
-from flows.learning_items import Bound, Happened, Item, Position, Read, Seen, Source, Told, Unreadable, merged
+from flows.learning_items import ENDLESS, Bound, Happened, Item, Position, Read, Seen, Source, Told, Unreadable, merged
 from flows.learning_items import bound as bound_of
 from flows.learning_joins import DUE_RANK, World
+from flows.learning_known import Known
 from flows.learning_lake import Place, Sampling, answered
 from flows.learning_sources import Alerts
 from flows.learning_store import LearningStore, Positions
@@ -48,6 +49,7 @@ class Reader:
         store: LearningStore,
         lake: LakeReader,
         sampling: Sampling,
+        known: Known,
         now: Callable[[], int],
         *,
         wall: bool,
@@ -56,7 +58,8 @@ class Reader:
         self.most = MOST
         self._sources, self._store = sources, store
         self._alerts = next(source for source in sources if isinstance(source, Alerts))
-        self._lake, self._sampling = lake, sampling
+        self._lake, self._sampling, self._known = lake, sampling, known
+        self._wanted = False  # that people are looked for
         self._now, self._wall = now, wall
         self._waiting: dict[int, tuple[int, Told]] = {}
         self._retry = 0.0
@@ -74,7 +77,9 @@ class Reader:
                  for source in self._sources]  # fmt: skip
         ended, due = self._store.due(now, self.most)
         reads.append(Read(ended, len(ended) == self.most))
-        end = min(bound_of(reads), (now - HOLD_MS, DUE_RANK) if self._wall else (float("inf"), 0))
+        end = min(bound_of(reads), (now - HOLD_MS, DUE_RANK) if self._wall else ENDLESS)
+        known = self._known.bound(dict(zip(self._names.values(), reads, strict=False)))
+        self._wanted, end = known < end, min(known, end)
         items, positions = merged(reads, end), dict(self.positions)
         for item in items:
             if item.place:
@@ -100,7 +105,11 @@ class Reader:
         start = max(now - DAY, 0) * 1000  # a learner that begins asks nobody's whole history
         if places:
             told = {p: self.positions.get(name, Position()).place for p, name in places.items()}
-            self._sampling.look({p: Place.told(place or f"{start}") for p, place in told.items()}, self.most)
+            after = {p: Place.told(place or f"{start}") for p, place in told.items()}
+            if self._sampling.is_due(after, soon=self._wanted):
+                self._known.mark()
+                self._sampling.look(after, self.most)
+            self._known.settle()
 
     def _in_time(self, read: Read, now: int) -> Read:
         if not self._wall or not read.items or read.items[-1].time <= now + AHEAD_MS:

@@ -15,7 +15,7 @@ import sqlalchemy as sa
 from feature_repo import keys
 from feature_repo.settings import Settings
 from feature_repo.vocabulary import Vocabulary
-from flows import alert_outcomes, alert_status, learning_reader, outcome_events
+from flows import alert_outcomes, alert_status, learning_known, learning_lake, learning_reader, outcome_events
 from flows.alert_store import AlertStore, alerts, open_alerts
 from flows.database import metadata
 from flows.learners.example import Kind, Place
@@ -321,6 +321,46 @@ def test_all_of_one_flush_are_sampled(home: Home) -> None:
     assert max(map(len, learning.reader._sampling._found.values())) == 1
     home.learn(learning)
     assert sorted(row["user"] for row in home.rows(examples)) == sorted(users)
+
+
+def test_an_event_waits_until_people_were_looked_for(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever was sampled since the last look did not come to nothing."""
+    learning = home.learning()
+    home.learn(learning)
+    users = made_samples.sampled(home.store, START, 12)
+    made_samples.flush(home.client, home.store, VOCABULARY, home.now, dict.fromkeys(users, START))
+    for user in users:
+        home.happened(user, START + 1)
+    home.learn(learning)
+    assert home.set_aside() == {}
+    monkeypatch.setattr(learning_lake, "SOON_S", 0.0)
+    home.learn(learning)
+    home.learn(learning)
+    assert {row["why"] for row in home.rows(examples) if row["model"] == SELL.name} == {"event"}
+
+
+def test_an_event_waits_for_alerts_told_before_it(home: Home) -> None:
+    """Until they are in SQL; not for later ones."""
+    entry: Any = home.client.xadd(keys.ALERTS, {"a": b""})
+    home.happened("u1", START + 1)
+    learning = home.learning()
+    home.learn(learning)
+    assert home.set_aside() == {}
+    home.alerts.insert([alert(1, START)])
+    home.client.xadd(keys.ALERTS, {"a": b""})
+    home.client.xdel(keys.ALERTS, entry)
+    assert home.learn(learning).told == [(alert(1, START).id, 0, 1, None, 0.0)]
+
+
+def test_an_event_waits_no_more_for_alerts_that_nobody_takes(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    """After ten minutes."""
+    home.client.xadd(keys.ALERTS, {"a": b""})
+    home.happened("u1", START + 1)
+    learning = home.learning()
+    home.learn(learning)
+    monkeypatch.setattr(learning_known, "PATIENCE_S", -1.0)
+    home.learn(learning)
+    assert home.set_aside() == {("nobody", "event"): 1}
 
 
 def test_what_should_hold_is_published_and_withdrawn(home: Home) -> None:
