@@ -17,7 +17,7 @@ from typing import TypeVar
 import sqlalchemy as sa
 
 from flows.channel import Channel, Dead, Parcel, Result, Retry, Sent
-from flows.lanes import LONGEST_HOLD_MS, Draft, Lanes
+from flows.lanes import LONGEST_HOLD_MS, Draft, Key, Lanes
 from flows.outbox import Ended, Outbox, Taken
 
 log = logging.getLogger("telltale.delivery")
@@ -62,15 +62,29 @@ class Delivery:
 
     async def begin(self) -> None:
         """Takes over. Raises HeldError while another process sends, OperationalError."""
-        found = await self._ask(lambda: self.outbox.begin(self.clock()))
+        self._wait(await self._ask(lambda: self.outbox.begin(self.clock())))
+
+    def _wait(self, found: dict[Key, int]) -> None:
         for key, due in found.items():
             self.lanes.of(key).due = due
+
+    async def _resume(self) -> None:
+        """After a turn of which nobody knows whether it counts: what it took may be under way in the tables alone."""
+        await self.settled()
+        ended, lanes = list(self._ended), Lanes(self.outbox.channels)
+        draft = Draft(lanes, self.clock())
+        found = await self._ask(lambda: self.outbox.resume(draft, ended, self.log_clock()))
+        del self._ended[: len(ended)]
+        self.lanes = lanes
+        self._wait(found)
 
     async def turn(self) -> None:
         """One transaction, if there is anything to do; then the attempts that it gave begin.
 
-        Raises SupersededError, OperationalError; then nothing changed, and what ended is kept for the next.
+        Raises SupersededError, OperationalError; then nothing changed, or the next finds out what did.
         """
+        if self.outbox.unsure:
+            await self._resume()
         now, ended = self.clock(), list(self._ended)
         self.lanes.forget(now)
         draft = Draft(self.lanes, now)

@@ -217,6 +217,22 @@ def bury(connection: sa.Connection, key: Key, why: str, now: int, tally: Tally) 
     connection.execute(deliveries.update().where(*mine).values(state="DEAD", done_at=now, last_error=why))
 
 
+def dues(connection: sa.Connection) -> dict[Key, int]:
+    """When each lane has something due."""
+    lane = deliveries.c.channel, deliveries.c.target
+    found = sa.select(*lane, sa.func.min(deliveries.c.due_at)).where(IS_WAITING).group_by(*lane)
+    return {(channel, target): due for channel, target, due in connection.execute(found)}
+
+
+def under_way(connection: sa.Connection, ids: Sequence[str]) -> set[str]:
+    """Those of them that are, as the table has it."""
+    found: set[str] = set()
+    for i in range(0, len(ids), 500):
+        some = sa.select(deliveries.c.id).where(IS_ACTIVE, deliveries.c.id.in_(ids[i : i + 500]))
+        found |= set(connection.execute(some).scalars())
+    return found
+
+
 def release(connection: sa.Connection, now: int) -> None:
     """What was under way when its process ended waits, and is due."""
     tally, d = Tally(), deliveries.c

@@ -53,6 +53,10 @@ class Sender:
         if routed != self.routed:
             connection.execute(sender.update().values(routed=routed))
 
+    def look(self, connection: sa.Connection) -> None:
+        """Up to which alert all is planned, as the table has it."""
+        self.routed = connection.execute(sa.select(sender.c.routed)).scalar_one()
+
     def let_go(self, connection: sa.Connection) -> None:
         """Whoever waits may take over at once."""
         connection.execute(sender.update().where(sender.c.generation == self.generation).values(until=0))

@@ -19,7 +19,7 @@ from flows.alert import Alert
 from flows.alert_store import Stored, alerts, stored
 from flows.channel import Channels, Gone, NewDelivery, Parcel, Plan, Result, Sent
 from flows.delivery_sender import Sender
-from flows.delivery_tables import FAILED, IS_WAITING, Tally, attempts, count, deliveries, nudges
+from flows.delivery_tables import FAILED, Tally, attempts, count, nudges
 from flows.lanes import Draft, Key
 from flows.putting_off import put_off
 
@@ -65,11 +65,14 @@ class Turn(msgspec.Struct, frozen=True):
 
 
 class Outbox:
-    """What the sending process does to the tables. `SupersededError`: another process sends now."""
+    """What the sending process does to the tables. `SupersededError`: another process sends now.
+
+    `unsure`: nobody knows whether the last turn counts, since its commit was not answered.
+    """
 
     def __init__(self, engine: sa.Engine, plan: Plan, channels: Channels, sender: Sender) -> None:
         self.engine, self.plan, self.channels, self.sender = engine, plan, channels, sender
-        self._route_most = ROUTE // 16
+        self._route_most, self.unsure = ROUTE // 16, False
 
     def begin(self, now: int) -> dict[Key, int]:
         """Takes over: what was under way waits again. Returns when each lane has something due."""
@@ -77,9 +80,16 @@ class Outbox:
             database.one_by_one(connection)
             self.sender.take(connection, now)
             rows.release(connection, now)
-            lane = deliveries.c.channel, deliveries.c.target
-            found = sa.select(*lane, sa.func.min(deliveries.c.due_at)).where(IS_WAITING).group_by(*lane)
-            return {(channel, target): due for channel, target, due in connection.execute(found)}
+            return rows.dues(connection)
+
+    def resume(self, draft: Draft, ended: Sequence[Ended], log_ms: int) -> dict[Key, int]:
+        """After a turn that may count or not, while no attempt is under way: as `begin`, and records what ended."""
+        with self.engine.begin() as connection:
+            self._wind_up(connection, draft, ended, log_ms)
+            self.sender.look(connection)
+            found = rows.dues(connection)
+        self.unsure = False
+        return found
 
     def news(self) -> bool:
         """Whether there is an alert to plan, or a nudge."""
@@ -102,20 +112,28 @@ class Outbox:
             taken = self._address(connection, [*again, *fresh, *self._take(connection, draft, tally)], draft, tally)
             self.sender.move(connection, routed)
             count(connection, tally)
+            self.unsure = True
+        self.unsure = False
         more, self.sender.routed = routed > self.sender.routed, routed
         draft.commit()
         return Turn(taken, more, moved)
 
     def close(self, draft: Draft, ended: Sequence[Ended], log_ms: int) -> None:
         """The last turn: records what ended, takes nothing, and lets go of the lease."""
-        tally = Tally()
         with self.engine.begin() as connection:
-            database.one_by_one(connection)
-            self.sender.hold(connection, draft.now)
-            self._told(connection, self._record(connection, draft, ended, tally), log_ms)
-            count(connection, tally)
-            rows.release(connection, draft.now)
+            self._wind_up(connection, draft, ended, log_ms)
             self.sender.let_go(connection)
+
+    def _wind_up(self, connection: sa.Connection, draft: Draft, ended: Sequence[Ended], log_ms: int) -> None:
+        """Records what ended and is not recorded yet; what is under way then waits again."""
+        tally = Tally()
+        database.one_by_one(connection)
+        self.sender.hold(connection, draft.now)
+        open_ = rows.under_way(connection, [one.parcel.id for one in ended])
+        new = [one for one in ended if one.parcel.id in open_]
+        self._told(connection, self._record(connection, draft, new, tally), log_ms)
+        count(connection, tally)
+        rows.release(connection, draft.now)
 
     def _record(self, connection: sa.Connection, draft: Draft, ended: Sequence[Ended], tally: Tally) -> list[Told]:
         """What came of the attempts that ended; returns what was delivered."""

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -285,6 +286,45 @@ def test_an_alert_that_could_not_be_planned_can_be_planned_again(tmp_path: Path)
             assert ours.figures() == ours.counted()
 
     run(test())
+
+
+@pytest.mark.parametrize("written", [True, False])
+@pytest.mark.parametrize("turn", [1, 2, 3])
+def test_a_commit_that_is_not_answered_strands_nothing(tmp_path: Path, turn: int, *, written: bool) -> None:
+    """Whether it was written or not: each is sent once, and each attempt is in the log once."""
+
+    async def test() -> None:
+        channel = Told(Retry("once"))
+        async with delivered(tmp_path, [channel]) as ours:
+            ours.endpoint("https://unused.example/")
+            ours.alerts(1, 2, 3)
+            for _ in range(1, turn):
+                await ours.turn()
+            with lost(ours.store.engine, written=written), pytest.raises(sa.exc.OperationalError):
+                await ours.turn()
+            await ours.to_the_end()
+            assert {one.state for one in ours.webhooks_listed()} == {"DONE"}
+            assert len(channel.sent) == len(ours.tried(channel="webhook")) == 4
+            assert ours.figures() == ours.counted()
+
+    run(test())
+
+
+@contextmanager
+def lost(engine: sa.Engine, *, written: bool) -> Iterator[None]:
+    """The server is gone before it answers a commit; `written`: it did what it was told."""
+    commit, fault = engine.dialect.do_commit, engine.dialect.loaded_dbapi.OperationalError
+
+    def gone(connection: Any) -> None:
+        if written:
+            commit(connection)
+        raise fault("the connection is lost")
+
+    engine.dialect.do_commit = gone  # type: ignore[assignment, method-assign]
+    try:
+        yield
+    finally:
+        engine.dialect.do_commit = commit  # type: ignore[method-assign]
 
 
 def test_a_withheld_alert_goes_nowhere(tmp_path: Path) -> None:
