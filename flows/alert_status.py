@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any, get_args
 
 import msgspec
@@ -23,6 +24,7 @@ STEPS: dict[Status, tuple[Status, ...]] = {  # from -> to; there are no others
 }
 STATUSES: tuple[Status, ...] = get_args(Status)
 MOST_WHO = 200  # characters
+MANY = 500  # ids a query: databases bound them
 
 changes = sa.Table(
     "alert_changes",
@@ -101,6 +103,20 @@ def move(
     Ask before anything else of the transaction is read: other writers wait from here on until it ends.
     """
     database.one_by_one(connection)
+    step = partial(_move, connection, to=to, who=who, at=at, why=why, organisation=organisation)
+    return [moved for start in range(0, len(ids), MANY) for moved in step(ids[start : start + MANY])]
+
+
+def _move(
+    connection: sa.Connection,
+    ids: Sequence[str],
+    to: Status,
+    *,
+    who: str,
+    at: int,
+    why: str | None,
+    organisation: str | None,
+) -> list[Moved]:
     mine = alert_tally.facts(connection, ids)
     found = {id_: one for id_, one in mine.items() if organisation in (None, one.organisation)}
     going = {id_: found[id_] for id_ in ids if id_ in found and to in allowed(found[id_])}

@@ -6,6 +6,8 @@ import threading
 from itertools import product
 from typing import Any
 
+import sqlalchemy as sa
+
 from flows import alert_status
 from flows.alert import Status
 from flows.alert_status import STATUSES, STEPS, Moved, move
@@ -62,6 +64,19 @@ def test_many_move_at_once_each_for_itself(store: AlertStore) -> None:
     found = moved(store, "DELIVERED", *ids, organisation="acme")
     assert [m.status for m in found] == ["PENDING", None, "DISMISSED", "DELIVERED", "DELIVERED", None]
     assert [len(steps(store, id_)) for id_ in ids] == [0, 0, 0, 1, 1, 0]
+
+
+def test_no_query_names_more_than_a_database_takes(store: AlertStore) -> None:
+    """However many move at once, as those of a digest do."""
+    store.insert([alert(n) for n in range(1_200)])
+    bound: list[int] = []
+
+    def note(_: Any, __: Any, ___: str, given: Any, ____: Any, many: bool) -> None:
+        bound.append(0 if many else len(given))
+
+    sa.event.listen(store.engine, "before_cursor_execute", note)
+    assert sum(one.new for one in moved(store, "DELIVERED", *(alert(n).id for n in range(1_200)))) == 1_200
+    assert 500 <= max(bound) < 999
 
 
 def test_withheld_alerts_only_expire(store: AlertStore) -> None:
