@@ -334,9 +334,21 @@ def test_an_event_waits_until_people_were_looked_for(home: Home, monkeypatch: py
     home.learn(learning)
     assert home.set_aside() == {}
     monkeypatch.setattr(learning_lake, "SOON_S", 0.0)
+    monkeypatch.setattr(learning_lake, "SHARE", float("inf"))
     home.learn(learning)
     home.learn(learning)
     assert {row["why"] for row in home.rows(examples) if row["model"] == SELL.name} == {"event"}
+
+
+def test_looks_that_take_long_are_rarer(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever waits for the next."""
+    monkeypatch.setattr(learning_lake, "SOON_S", 0.0)
+    sampling = home.learning().reader._sampling
+    sampling.look({0: learning_lake.Place(0)}, 1)
+    sampling._took = 0.0
+    assert sampling.is_due({}, soon=True)
+    sampling._took = 1.0
+    assert not sampling.is_due({}, soon=True)
 
 
 def test_an_event_waits_for_alerts_told_before_it(home: Home) -> None:
