@@ -20,7 +20,7 @@ import sqlalchemy as sa
 
 from feature_repo.networks import Network
 from flows.addresses import RefusedError, check_address
-from flows.channel import Dead, Parcel, Result, Retry, Sent
+from flows.channel import Dead, Gone, Parcel, Result, Retry, Sent
 from flows.messages import Message
 from flows.recipients import Personal, reachable
 
@@ -76,8 +76,9 @@ class AppriseChannel:
         threading.Thread(target=work, name=f"{self.name}-{parcel.id}", daemon=True).start()
         return await answer
 
-    def disable(self, connection: sa.Connection, target: str, why: str, at: int) -> None:
+    def disable(self, connection: sa.Connection, target: str, gone: Gone, at: int) -> bool:
         """No answer of a service says that nothing will ever arrive."""
+        return True
 
     def _sent(self, message: Message, url: str) -> Result:
         """On a thread, so it ends with a result whatever happens: somebody waits for it."""

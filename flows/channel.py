@@ -58,9 +58,13 @@ class Dead(msgspec.Struct, frozen=True):
 
 
 class Gone(msgspec.Struct, frozen=True):
-    """Nor will anything else to this target: it is disabled, and what waits for it goes to the dead list."""
+    """Nor will anything else to this target: it is disabled, and what waits for it goes to the dead list.
+
+    `address`: where that was said, since the target may have another by then.
+    """
 
     why: str
+    address: str = ""
 
 
 Result = Sent | Retry | Dead | Gone
@@ -81,8 +85,8 @@ class Channel(Protocol[T]):
     async def send(self, parcel: Parcel, to: T) -> Result:
         """One attempt. What it raises is a fault of ours: it is logged, and counts as Retry."""
 
-    def disable(self, connection: sa.Connection, target: str, why: str, at: int) -> None:
-        """After Gone, in the transaction that records it."""
+    def disable(self, connection: sa.Connection, target: str, gone: Gone, at: int) -> bool:
+        """After Gone, in the transaction that records it. False where the target has another address by now."""
 
 
 class NewDelivery(msgspec.Struct, frozen=True, kw_only=True):

@@ -8,7 +8,7 @@ import msgspec
 import sqlalchemy as sa
 
 from flows.addresses import RefusedError
-from flows.channel import Dead, Parcel, Result, Retry, Sent
+from flows.channel import Dead, Gone, Parcel, Result, Retry, Sent
 from flows.crm import CRM, CrmRequest, CrmTarget, crm_targets
 from flows.web import Answer, Unreached, Web
 
@@ -45,8 +45,9 @@ class CrmChannel:
         except Unreached as error:
             return Retry(str(error))
 
-    def disable(self, connection: sa.Connection, target: str, why: str, at: int) -> None:
+    def disable(self, connection: sa.Connection, target: str, gone: Gone, at: int) -> bool:
         """A 410 is about one record, so nothing says that the CRM is gone."""
+        return True
 
 
 def _result(answer: Answer) -> Result:

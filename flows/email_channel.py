@@ -13,7 +13,7 @@ import sqlalchemy as sa
 
 from feature_repo.settings import SettingError
 from flows import letter
-from flows.channel import Dead, Parcel, Result, Retry, Sent
+from flows.channel import Dead, Gone, Parcel, Result, Retry, Sent
 from flows.recipients import reachable
 
 StartTls = Literal["required", "offered", "never"]
@@ -110,8 +110,9 @@ class EmailChannel:
             client.close()
         return said
 
-    def disable(self, connection: sa.Connection, target: str, why: str, at: int) -> None:
+    def disable(self, connection: sa.Connection, target: str, gone: Gone, at: int) -> bool:
         """No answer of a mail server says that nothing will ever arrive."""
+        return True
 
 
 def _answered(error: Any) -> Result:

@@ -17,7 +17,7 @@ from flows import alert_status, database
 from flows import delivery_rows as rows
 from flows.alert import Alert
 from flows.alert_store import Stored, alerts, stored
-from flows.channel import Channels, Gone, NewDelivery, Parcel, Plan, Result, Sent
+from flows.channel import Channels, Gone, NewDelivery, Parcel, Plan, Result, Retry, Sent
 from flows.delivery_sender import Sender
 from flows.delivery_tables import FAILED, Tally, attempts, count, nudges
 from flows.lanes import Draft, Key
@@ -139,6 +139,7 @@ class Outbox:
         """What came of the attempts that ended; returns what was delivered."""
         if not ended:
             return []
+        ended = [self._after_gone(connection, draft, one) for one in ended]
         connection.execute(attempts.insert(), [_attempt(one) for one in ended])
         rows.ended(connection, [_change(one, draft.now) for one in ended])
         for one in ended:
@@ -149,13 +150,17 @@ class Outbox:
             if one.again_at is not None:
                 draft.waits(one.key, one.again_at)
             if isinstance(one.result, Gone):
-                self._disable(connection, draft, one, tally)
+                rows.bury(connection, one.key, _said(one.result), draft.now, tally)
         return [(one.parcel.channel, id_) for one in ended if isinstance(one.result, Sent) for id_ in one.parcel.alerts]
 
-    def _disable(self, connection: sa.Connection, draft: Draft, one: Ended, tally: Tally) -> None:
-        why = _said(one.result)
-        self.channels[one.parcel.channel].disable(connection, one.parcel.target, why, draft.now)
-        rows.bury(connection, one.key, why, draft.now, tally)
+    def _after_gone(self, connection: sa.Connection, draft: Draft, one: Ended) -> Ended:
+        """Disables the target; where only an address is gone that it has no more, it is tried again."""
+        if not isinstance(one.result, Gone):
+            return one
+        gone = msgspec.structs.replace(one.result, why=_said(one.result))
+        if self.channels[one.parcel.channel].disable(connection, one.parcel.target, gone, draft.now):
+            return one
+        return msgspec.structs.replace(one, result=Retry(gone.why), again_at=draft.now)
 
     def _told(self, connection: sa.Connection, told: Sequence[Told], at: int) -> bool:
         """Alerts are delivered; whether that is news of any."""

@@ -33,8 +33,8 @@ class WebhookChannel:
     def targets(self, connection: sa.Connection, ids: Sequence[str]) -> Mapping[str, Webhook]:
         return webhooks.of_ids(connection, ids)
 
-    def disable(self, connection: sa.Connection, target: str, why: str, at: int) -> None:
-        webhooks.disable(connection, target, why, at)
+    def disable(self, connection: sa.Connection, target: str, gone: Gone, at: int) -> bool:
+        return webhooks.disable(connection, target, gone.address, gone.why, at)
 
     async def send(self, parcel: Parcel, to: Webhook) -> Result:
         try:
@@ -43,7 +43,8 @@ class WebhookChannel:
             return Retry(f"refused: {error}")  # a name may resolve to something else tomorrow
         except Unreached as error:
             return Retry(str(error))
-        return result(answer)
+        came = result(answer)
+        return Gone(came.why, to.url) if isinstance(came, Gone) else came
 
     def _headers(self, parcel: Parcel, to: Webhook) -> dict[str, str]:
         now = self._clock()

@@ -142,9 +142,11 @@ def test_body(webhook: Webhook, at_ms: int) -> bytes:
     return msgspec.json.encode({"type": TEST, "timestamp": moment, "data": data})
 
 
-def disable(connection: sa.Connection, id_: str, why: str, at: int) -> None:
+def disable(connection: sa.Connection, id_: str, url: str, why: str, at: int) -> bool:
+    """Where that is its URL still; whether it is."""
     off = {"enabled": False, "disabled_why": why[:500], "updated_at": at}
-    connection.execute(webhooks.update().where(webhooks.c.id == id_).values(off))
+    mine = webhooks.c.id == id_, webhooks.c.url == url
+    return connection.execute(webhooks.update().where(*mine).values(off)).rowcount > 0
 
 
 def of_organisation(connection: sa.Connection, organisation: str) -> list[Webhook]:

@@ -13,7 +13,7 @@ import sqlalchemy as sa
 
 from flows.alert import Alert
 from flows.alert_store import AlertStore
-from flows.channel import Channel, Parcel, Result, Retry, Sent
+from flows.channel import Channel, Gone, Parcel, Result, Retry, Sent
 from flows.delivery import Delivery
 from flows.delivery_sender import Sender
 from flows.delivery_tables import deliveries
@@ -68,8 +68,8 @@ class Notebook:
         self.sent.append(self.tried[-1])
         return Sent()
 
-    def disable(self, connection: sa.Connection, target: str, why: str, at: int) -> None:
-        raise AssertionError(f"{target}: {why}")
+    def disable(self, connection: sa.Connection, target: str, gone: Gone, at: int) -> bool:
+        raise AssertionError(f"{target}: {gone.why}")
 
 
 class Office:

@@ -13,7 +13,7 @@ import pytest
 import sqlalchemy as sa
 
 from flows import delivery_list, delivery_upkeep
-from flows.channel import Dead, NewDelivery, Parcel, Result, Retry, Sent
+from flows.channel import Dead, Gone, NewDelivery, Parcel, Result, Retry, Sent
 from flows.delivery_list import Which
 from flows.delivery_sender import HeldError, Sender, SupersededError
 from flows.everywhere import Everywhere
@@ -36,7 +36,6 @@ class Told:
 
     def __init__(self, *results: Result | BaseException) -> None:
         self.results, self.sent = list(results), list[Parcel]()
-        self.gone: list[str] = []
         self.known: set[str] | None = None
 
     def targets(self, connection: sa.Connection, ids: Sequence[str]) -> Mapping[str, str]:
@@ -49,8 +48,8 @@ class Told:
             raise result
         return result
 
-    def disable(self, connection: sa.Connection, target: str, why: str, at: int) -> None:
-        self.gone.append(target)
+    def disable(self, connection: sa.Connection, target: str, gone: Gone, at: int) -> bool:
+        raise AssertionError(f"{target}: {gone.why}")
 
 
 def run(test: object) -> None:
@@ -132,6 +131,25 @@ def test_a_target_that_is_gone_is_disabled_and_what_waits_is_dead(tmp_path: Path
             ours.alerts(21)
             await ours.until_quiet()
             assert len(ours.webhooks_listed()) == 15
+            assert ours.figures() == ours.counted()
+
+    run(test())
+
+
+def test_an_old_address_that_is_gone_ends_nothing_at_the_new_one(tmp_path: Path) -> None:
+    """The endpoint was moved while the old URL was asked: it stays, and is sent to at the new one."""
+
+    async def test() -> None:
+        async with receivers() as ends, delivered(tmp_path) as ours:
+            ends.answers["/old"] = [b"HTTP/1.1 410 Gone\r\nContent-Length: 0\r\n\r\n"]
+            ours.endpoint(f"{ends.url}/old")
+            ours.alerts(1)
+            await ours.turn()
+            ours.endpoint(f"{ends.url}/new")
+            ours.alerts(2)
+            await ours.until_quiet()
+            assert {one.state for one in ours.webhooks_listed()} == {"DONE"}
+            assert len(ends.bodies("/new")) == 2
             assert ours.figures() == ours.counted()
 
     run(test())
