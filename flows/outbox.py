@@ -187,9 +187,9 @@ class Outbox:
         if not found:
             return [], [], routed
         told = [one for one in found if not one.alert.withheld]
-        planned = self._planned(connection, told, draft.now)
+        planned, due = self._planned(connection, told, draft, tally)
         self._route_most = max(1, min(ROUTE, self._route_most * 2, self._route_most * ROWS // max(len(planned), 1)))
-        return rows.add(connection, planned, draft, self._life, tally), _shown(planned), found[-1].seq
+        return due, _shown(planned), found[-1].seq
 
     def _plan_again(self, connection: sa.Connection, draft: Draft, tally: Tally) -> tuple[list[rows.Due], list[Told]]:
         """Alerts that could not be planned, and that somebody wants tried again: as `_route`."""
@@ -199,27 +199,37 @@ class Outbox:
         due = rows.take(connection, lane, draft.room(lane), draft, tally)
         wanted = sa.select(alerts).where(alerts.c.id.in_([one.alert for one in due]))
         found = [stored(row) for row in connection.execute(wanted).mappings()]
-        planned = [new for one in found for new in self._planned(connection, [one], draft.now)]
+        planned, fresh = self._each(connection, found, draft, tally)
         why = {one.id: LOST for one in due if one.alert not in {one.alert.id for one in found}}
         why |= {one.id: one.dead for one in planned if one.channel == PLAN}
         rows.lose(connection, [one for one in due if one.id in why], why, draft, tally)
         rows.settle(connection, [one for one in due if one.id not in why], draft, tally)
-        return rows.add(connection, planned, draft, self._life, tally), _shown(planned)
+        return fresh, _shown(planned)
 
-    def _planned(self, connection: sa.Connection, told: Sequence[Stored], now: int) -> list[NewDelivery]:
-        """One that cannot be planned is in the dead list, and holds up no other."""
+    def _planned(
+        self, connection: sa.Connection, told: Sequence[Stored], draft: Draft, tally: Tally
+    ) -> tuple[list[NewDelivery], list[rows.Due]]:
+        """Written down, and what of it was taken. One that cannot be planned is dead, and holds up no other."""
         if not told:
-            return []
+            return [], []
         try:
             with connection.begin_nested():
-                return self.plan.deliveries(connection, told, now)
+                planned = self.plan.deliveries(connection, told, draft.now)
         except sa.exc.OperationalError:
             raise
         except Exception as error:
             if len(told) > 1:
-                return [new for one in told for new in self._planned(connection, [one], now)]
+                return self._each(connection, told, draft, tally)
             log.exception("alert %s cannot be planned", told[0].alert.id)
-            return [_unplanned(told[0].alert, error)]
+            planned = [_unplanned(told[0].alert, error)]
+        return planned, rows.add(connection, planned, draft, self._life, tally)
+
+    def _each(
+        self, connection: sa.Connection, told: Sequence[Stored], draft: Draft, tally: Tally
+    ) -> tuple[list[NewDelivery], list[rows.Due]]:
+        """Each for itself, written before the next is planned, which may be told in the same digest."""
+        parts = [self._planned(connection, [one], draft, tally) for one in told]
+        return [new for planned, _ in parts for new in planned], [one for _, due in parts for one in due]
 
     def _life(self, channel: str) -> int:
         """For how many ms a delivery is tried, its waits drawn out by chance and by what others ask for."""

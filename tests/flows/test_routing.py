@@ -6,7 +6,7 @@ import asyncio
 import shutil
 import tempfile
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from email import message_from_bytes, policy
 from email.message import EmailMessage
@@ -21,6 +21,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from flows import alert_status, letter
+from flows.alert_store import Stored
+from flows.channel import NewDelivery
 from flows.local_time import Quiet, day_of, quiet_until
 from flows.recipients import Recipient, recipients
 from flows.routing_rules import Route
@@ -203,6 +205,24 @@ def test_alerts_that_come_together_share_a_digest_and_its_place_in_the_day(offic
     office.keep(whom(daily_cap=2, quiet=Quiet(11 * 60, 13 * 60)), rule(("email", "rc_ann")))
     office.run(lambda: [office.arrive() for _ in range(3)], HOUR_MS, office.arrive)
     assert [len(noted.parcel.alerts) for noted in office.notes["email"].sent] == [3, 1]
+
+
+def test_an_alert_that_cannot_be_planned_makes_a_digest_count_no_more(
+    office: Office, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Then each is planned for itself; what they share is one message of the day."""
+    office.keep(whom(daily_cap=2, quiet=Quiet(11 * 60, 13 * 60)), rule(("email", "rc_ann")))
+    plan = office.delivery.outbox.plan
+    deliveries = plan.deliveries
+
+    def picky(connection: sa.Connection, new: Sequence[Stored], now_ms: int) -> list[NewDelivery]:
+        if any(one.alert.user == "evil" for one in new):
+            raise ValueError("not this one")
+        return deliveries(connection, new, now_ms)
+
+    monkeypatch.setattr(plan, "deliveries", picky)
+    office.run(lambda: [office.arrive(user=user) for user in ("a", "b", "evil")], HOUR_MS, office.arrive)
+    assert [len(noted.parcel.alerts) for noted in office.notes["email"].sent] == [2, 1]
 
 
 def test_a_digest_that_is_sent_again_says_what_it_said(office: Office) -> None:
