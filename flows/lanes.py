@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
+from threading import Lock
 from typing import Protocol
 
 import msgspec
@@ -75,6 +76,7 @@ class Lanes:
         self._lanes: dict[Key, Lane] = {}
         self._many = MANY
         self.active = Counter[str]()  # by channel
+        self.counting = Lock()  # turns are committed on one thread, attempts end on another
 
     def of(self, key: Key) -> Lane:
         if key not in self._lanes:
@@ -89,9 +91,10 @@ class Lanes:
 
     def ended(self, key: Key) -> Lane:
         """An attempt came to its end."""
-        self.active[key[0]] -= 1
-        lane = self.of(key)
-        lane.active -= 1
+        with self.counting:
+            self.active[key[0]] -= 1
+            lane = self.of(key)
+            lane.active -= 1
         return lane
 
     def ready(self, now: int) -> list[Key]:
@@ -176,6 +179,7 @@ class Draft:
             lane.held_until = 0
         for key, due in self._due.items():
             self._lanes.of(key).due = due
-        for key, n in self._taken.items():
-            self._lanes.of(key).active += n
-        self._lanes.active.update(self._of_channel)
+        with self._lanes.counting:
+            for key, n in self._taken.items():
+                self._lanes.of(key).active += n
+            self._lanes.active.update(self._of_channel)

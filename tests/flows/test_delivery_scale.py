@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +52,31 @@ def scans(seen: list[str]) -> list[str]:
     """Steps that go through a whole table, or sort."""
     told = [line for line in seen if line.startswith(("SCAN", "USE TEMP B-TREE FOR ORDER BY"))]
     return [line for line in told if not any(name in line.partition("|")[0] for name in SMALL)]
+
+
+def test_what_is_under_way_is_counted_right_by_two_threads() -> None:
+    """Turns take on one, attempts end on the other: a count that drifted would close the channel in the end."""
+    lanes, key, many = Lanes({"webhook": Told()}), ("webhook", "wh_1"), 50_000
+    lanes.active["webhook"] = lanes.of(key).active = 100 * many
+
+    def take() -> None:
+        for _ in range(many):
+            draft = Draft(lanes, START)
+            draft.take(key)
+            draft.commit()
+
+    often, ended = sys.getswitchinterval(), 0
+    sys.setswitchinterval(1e-6)
+    try:
+        with ThreadPoolExecutor(1) as other:
+            taking = other.submit(take)
+            while not taking.done():  # asked seldom: asking itself takes turns with the other
+                for _ in range(1_000):
+                    lanes.ended(key)
+                ended += 1_000
+    finally:
+        sys.setswitchinterval(often)
+    assert lanes.active["webhook"] == lanes.of(key).active == 101 * many - ended
 
 
 def test_what_is_asked_is_found_by_indexes(tmp_path: Path) -> None:
