@@ -17,8 +17,9 @@ from typing import TypeVar
 import sqlalchemy as sa
 
 from flows.channel import Channel, Dead, Parcel, Result, Retry, Sent
+from flows.ended import Ended
 from flows.lanes import LONGEST_HOLD_MS, Draft, Key, Lanes
-from flows.outbox import Ended, Outbox, Taken
+from flows.outbox import Outbox, Taken
 
 log = logging.getLogger("telltale.delivery")
 

@@ -17,9 +17,10 @@ from flows import alert_status, database
 from flows import delivery_rows as rows
 from flows.alert import Alert
 from flows.alert_store import Stored, alerts, stored
-from flows.channel import Channels, Gone, NewDelivery, Parcel, Plan, Result, Retry, Sent
+from flows.channel import Channels, Gone, NewDelivery, Parcel, Plan, Retry, Sent
 from flows.delivery_sender import Sender
 from flows.delivery_tables import FAILED, Tally, attempts, count, nudges
+from flows.ended import Ended, fit
 from flows.lanes import Draft, Key
 from flows.putting_off import put_off
 
@@ -28,24 +29,9 @@ log = logging.getLogger("telltale.delivery")
 ROUTE, ROWS = 256, 2_000  # alerts planned a turn, at most; deliveries that they shall make, about: others write too
 PLAN = "plan"  # stands for a channel where an alert could not be planned
 LOST = "the alert is no more"
-MOST_SAID = 2_000  # characters of an answer that are kept
 
 
 Told = tuple[str, str]  # channel, alert
-
-
-class Ended(msgspec.Struct, frozen=True):
-    """One attempt: when it began, how long it took, and when the next one is due (None: there is none)."""
-
-    parcel: Parcel
-    result: Result
-    began: int
-    took_ms: int
-    again_at: int | None = None
-
-    @property
-    def key(self) -> Key:
-        return self.parcel.channel, self.parcel.target
 
 
 class Taken(msgspec.Struct, frozen=True):
@@ -140,24 +126,24 @@ class Outbox:
         if not ended:
             return []
         ended = [self._after_gone(connection, draft, one) for one in ended]
-        connection.execute(attempts.insert(), [_attempt(one) for one in ended])
-        rows.ended(connection, [_change(one, draft.now) for one in ended])
+        connection.execute(attempts.insert(), [one.attempt for one in ended])
+        rows.ended(connection, [one.change(draft.now) for one in ended])
         for one in ended:
             whose = one.parcel.organisation, one.parcel.channel
             tally[*whose, "ACTIVE"] -= 1
-            tally[*whose, _state(one)] += 1
+            tally[*whose, one.state] += 1
             tally[*whose, FAILED] += not isinstance(one.result, Sent)
             if one.again_at is not None:
                 draft.waits(one.key, one.again_at)
             if isinstance(one.result, Gone):
-                rows.bury(connection, one.key, _said(one.result), draft.now, tally)
+                rows.bury(connection, one.key, one.said, draft.now, tally)
         return [(one.parcel.channel, id_) for one in ended if isinstance(one.result, Sent) for id_ in one.parcel.alerts]
 
     def _after_gone(self, connection: sa.Connection, draft: Draft, one: Ended) -> Ended:
         """Disables the target; where only an address is gone that it has no more, it is tried again."""
         if not isinstance(one.result, Gone):
             return one
-        gone = msgspec.structs.replace(one.result, why=_said(one.result))
+        gone = msgspec.structs.replace(one.result, why=one.said)
         if self.channels[one.parcel.channel].disable(connection, one.parcel.target, gone, draft.now):
             return one
         return msgspec.structs.replace(one, result=Retry(gone.why), again_at=draft.now)
@@ -261,7 +247,7 @@ class Outbox:
                 raise
             except Exception as error:  # of a digest that cannot be made
                 log.exception("delivery %s has no body", one.id)
-                lost[one.id] = f"it could not be made: {type(error).__name__}: {error}"
+                lost[one.id] = fit(f"it could not be made: {type(error).__name__}: {error}")
         rows.lose(connection, [one for one in due if one.id in lost], lost, draft, tally)
         return taken
 
@@ -282,43 +268,5 @@ def _shown(planned: Sequence[NewDelivery]) -> list[Told]:
 def _unplanned(alert: Alert, error: Exception) -> NewDelivery:
     why = f"it could not be planned: {type(error).__name__}: {error}"
     return NewDelivery(
-        organisation=alert.organisation, channel=PLAN, target="", of=alert.id, alert=alert.id, body=None, dead=why
+        organisation=alert.organisation, channel=PLAN, target="", of=alert.id, alert=alert.id, body=None, dead=fit(why)
     )
-
-
-def _state(one: Ended) -> str:
-    if isinstance(one.result, Sent):
-        return "DONE"
-    return "DEAD" if one.again_at is None else "WAITING"
-
-
-def _change(one: Ended, now: int) -> dict[str, Any]:
-    state = _state(one)
-    return {
-        "delivery": one.parcel.id,
-        "state": state,
-        "attempts": one.parcel.attempt,
-        "due_at": one.again_at or one.began,
-        "last_error": None if isinstance(one.result, Sent) else _said(one.result),
-        "done_at": None if state == "WAITING" else now,
-    }
-
-
-def _attempt(one: Ended) -> dict[str, Any]:
-    return {
-        "delivery_id": one.parcel.id,
-        "organisation": one.parcel.organisation,
-        "channel": one.parcel.channel,
-        "target": one.parcel.target,
-        "attempt": one.parcel.attempt,
-        "at": one.began,
-        "took_ms": one.took_ms,
-        "result": type(one.result).__name__.upper(),
-        "said": _said(one.result),
-    }
-
-
-def _said(result: Result) -> str:
-    """What SQL takes of it: others' servers answer in any encoding (surrogates), and PostgreSQL takes no NUL."""
-    text = result.said if isinstance(result, Sent) else result.why
-    return text.encode(errors="replace").decode().replace("\0", " ")[:MOST_SAID]

@@ -49,7 +49,7 @@ class Told:
         return result
 
     def disable(self, connection: sa.Connection, target: str, gone: Gone, at: int) -> bool:
-        raise AssertionError(f"{target}: {gone.why}")
+        return True
 
 
 def run(test: object) -> None:

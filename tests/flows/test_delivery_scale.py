@@ -14,9 +14,10 @@ from flows import delivery_figures, delivery_list, delivery_upkeep
 from flows.channel import Gone, Result, Sent
 from flows.delivery_list import Which
 from flows.delivery_sender import Sender
+from flows.ended import Ended
 from flows.everywhere import Everywhere
 from flows.lanes import Draft, Lanes
-from flows.outbox import Ended, Outbox
+from flows.outbox import Outbox
 from tests.flows.delivered import START, endpoint, stored
 from tests.flows.made_alerts import alert
 from tests.flows.test_delivery import Told
