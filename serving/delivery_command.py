@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING
 
 from feature_repo.settings import Settings
 from serving.complaint import Complaint
+from serving.sub_command import Commands, add
 
 if TYPE_CHECKING:
     import sqlalchemy as sa
@@ -15,7 +16,6 @@ if TYPE_CHECKING:
     from flows.delivery_list import Listed, Which
 
 Do = Callable[["sa.Engine", argparse.Namespace], None]
-Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"  # noqa: SLF001  # it has no public name
 USUAL = 50
 FILTERS = {
     "organisation": "of one organisation",
@@ -41,8 +41,7 @@ def options(delivery: argparse.ArgumentParser) -> None:
 
 
 def _add(commands: Commands, name: str, says: str, do: Do) -> argparse.ArgumentParser:
-    one = commands.add_parser(name, help=says, description=says)
-    one.set_defaults(do=do)
+    one = add(commands, name, says, do)
     for option, meaning in FILTERS.items():
         one.add_argument(f"--{option}", help=meaning)
     return one

@@ -5,28 +5,21 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable
 from pathlib import Path
-from typing import TypeAlias
 
 from feature_repo.settings import Settings
+from serving.sub_command import add, write
 
 PORT = 6566
 Do = Callable[[Settings, argparse.Namespace], int]
-Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"  # noqa: SLF001  # it has no public name
 
 
 def options(features: argparse.ArgumentParser) -> None:
     commands = features.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    _add(commands, "check", "all that is wrong with the declarations, a line each", _check)
-    _add(commands, "address", "where a Feast client finds the store", _address)
-    serve = _add(commands, "serve", "the feature doors alone, as Feast's feature server has them", _serve)
+    add(commands, "check", "all that is wrong with the declarations, a line each", _check)
+    add(commands, "address", "where a Feast client finds the store", _address)
+    serve = add(commands, "serve", "the feature doors alone, as Feast's feature server has them", _serve)
     serve.add_argument("--port", type=int, default=PORT, help=f"where to listen; {PORT} unless told, as Feast")
-    _report_options(_add(commands, "report", "each feature's values, gaps, age and drift, as a page or JSON", _report))
-
-
-def _add(commands: Commands, name: str, says: str, do: Do) -> argparse.ArgumentParser:
-    one = commands.add_parser(name, help=says, description=says)
-    one.set_defaults(do=do)
-    return one
+    _report_options(add(commands, "report", "each feature's values, gaps, age and drift, as a page or JSON", _report))
 
 
 def _report_options(report: argparse.ArgumentParser) -> None:
@@ -83,10 +76,5 @@ def _report(settings: Settings, given: argparse.Namespace) -> int:
 
     found = report(settings, given.reference, given.sample)
     text = msgspec.json.encode(found).decode() if given.json else page(found)
-    if given.json and given.out is None:
-        print(text)
-        return 0
-    place = given.out or Path("features.html")
-    place.write_text(text)
-    print(place)
+    write(text, given.out, "features.html", screen=given.json)
     return 0

@@ -5,30 +5,24 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING
 
 from feature_repo.settings import Settings
+from serving.sub_command import add, write
 
 if TYPE_CHECKING:
     from serving.learning_report import Place, Report, Stretch
 
 Do = Callable[[Settings, argparse.Namespace], int]
-Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"  # noqa: SLF001  # it has no public name
 
 
 def options(learning: argparse.ArgumentParser) -> None:
     commands = learning.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    status = _add(commands, "status", "each model's learners: figures, what holds, alarms", _status)
-    report = _add(commands, "report", "the same over time as a page, with pictures", _report)
+    status = add(commands, "status", "each model's learners: figures, what holds, alarms", _status)
+    report = add(commands, "report", "the same over time as a page, with pictures", _report)
     report.add_argument("--out", type=Path, help="the file to write; a page goes to learning.html unless told")
     for one in (status, report):
         one.add_argument("--json", action="store_true", help="for a machine")
-
-
-def _add(commands: Commands, name: str, says: str, do: Do) -> argparse.ArgumentParser:
-    one = commands.add_parser(name, help=says, description=says)
-    one.set_defaults(do=do)
-    return one
 
 
 def run(settings: Settings, given: argparse.Namespace) -> int:
@@ -91,10 +85,5 @@ def _report(settings: Settings, given: argparse.Namespace) -> int:
 
     found = report(settings)
     text = msgspec.json.encode(found).decode() if given.json else page(found)
-    if given.json and given.out is None:
-        print(text)
-        return 0
-    place = given.out or Path("learning.html")
-    place.write_text(text)
-    print(place)
+    write(text, given.out, "learning.html", screen=given.json)
     return 0

@@ -4,44 +4,38 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any
 
 from feature_repo.settings import Settings
 from serving.complaint import Complaint
+from serving.sub_command import add
 
 if TYPE_CHECKING:
     from onnx_models.library import Library
     from serving.model_messages import ModelInfo, ModelVersions
 
 Do = Callable[[Settings, argparse.Namespace], int]
-Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"  # noqa: SLF001  # it has no public name
 
 
 def options(models: argparse.ArgumentParser) -> None:
     commands = models.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    listed = _add(commands, "list", "every model's versions and their states", _list)
+    listed = add(commands, "list", "every model's versions and their states", _list)
     listed.add_argument("name", nargs="?", help="of one model")
-    show = _add(commands, "show", "a version: inputs, threshold, figures; and who changed what", _show)
+    show = add(commands, "show", "a version: inputs, threshold, figures; and who changed what", _show)
     show.add_argument("name")
     show.add_argument("version", nargs="?", help="YYYYMMDDHHMMSS; the deployed one unless told")
-    promote = _add(commands, "promote", "deploys a version, after it was verified", _promote)
+    promote = add(commands, "promote", "deploys a version, after it was verified", _promote)
     promote.add_argument("name")
     promote.add_argument("version", help="YYYYMMDDHHMMSS")
-    rollback = _add(commands, "rollback", "deploys again what was deployed before", _rollback)
+    rollback = add(commands, "rollback", "deploys again what was deployed before", _rollback)
     rollback.add_argument("name")
     for changes in (promote, rollback):
         changes.add_argument("--why", default="", help="for the history")
         changes.add_argument("--instead", default="", metavar="VERSION", help="only if this version is deployed now")
-    verify = _add(commands, "verify", "tries every version in a limited process: files, graph, answers", _verify)
+    verify = add(commands, "verify", "tries every version in a limited process: files, graph, answers", _verify)
     verify.add_argument("name", nargs="?", help="of one model")
     for tells in (listed, show):
         tells.add_argument("--json", action="store_true", help="for a machine")
-
-
-def _add(commands: Commands, name: str, says: str, do: Do) -> argparse.ArgumentParser:
-    one = commands.add_parser(name, help=says, description=says)
-    one.set_defaults(do=do)
-    return one
 
 
 def run(settings: Settings, given: argparse.Namespace) -> int:
