@@ -18,6 +18,7 @@ import zstandard
 
 from feature_repo.vocabulary import SILENT
 
+ANONYMOUS = "anon:"  # before the id of a user who is not identified
 VERSION = 1
 HISTORY = 1  # flag: count these, but let nothing fire
 _HEADER = struct.Struct("<BBHIIIIII4x")  # version, kind, flags, fingerprint, events, traits, joins, name and join bytes

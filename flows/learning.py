@@ -41,6 +41,7 @@ from flows.learning_store import Batch, Held, LearningStore, Snapshot, TakenOver
 from flows.learning_versions import Versions
 from flows.running import REDIS_DOWN, Sink, connected, patiently, pause, run, say, stopping
 from flows.running import Source as Input
+from flows.state import identified
 from flows.store import StoreError, open_store
 from onnx_models.library import Library
 from onnx_models.registry import ModelError
@@ -219,7 +220,9 @@ def made(settings: Settings, vocabulary: Vocabulary, client: redis.Redis, kinds:
     sources, events = _sources(engine, client, versions, store.partitions, sampling)
     known, now = Known(client, store.partitions), partial(log_time.now_ms, client, store)
     reader = Reader(sources, kept, lake, sampling, known, now, wall=store.clock == "wall")
-    return Learning(kept, reader, Joining(labels(vocabulary)), library, kinds, events)
+    return Learning(
+        kept, reader, Joining(labels(vocabulary), partial(identified, client, store)), library, kinds, events
+    )
 
 
 def _sources(

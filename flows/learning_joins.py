@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import heapq
 import itertools
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import TypeAlias
 
 import msgspec
 
+from flows.entry import ANONYMOUS
 from flows.learning_items import Bound, Due, Happened, Item, Seen, Told, Unreadable, What
 from flows.learning_rows import Line, Row, begun
 
@@ -53,10 +54,12 @@ class World:
 
 
 class Joining:
-    """`models`: which models' labels an outcome event is."""
+    """`models`: which models' labels an outcome event is. `identified`: who an anonymous person (`organisation/user`)
+    turned out to be, and when that was said (ms); None: it is not known.
+    """
 
-    def __init__(self, models: dict[str, tuple[str, ...]]) -> None:
-        self._models = models
+    def __init__(self, models: dict[str, tuple[str, ...]], identified: Callable[[str], tuple[str, int] | None]) -> None:
+        self._models, self._identified = models, identified
 
     def steps(self, items: list[Item], world: World, end: Bound) -> list[Step]:
         """In the order of the items; what falls due within, up to `end`, in between."""
@@ -127,8 +130,18 @@ class Joining:
         if row is None:
             world.set_aside("unknown", what.source, what.id)
             world.gone.append(what.id)
+        elif row.label is None and self._is_another(row):
+            row.due, row.changed = None, True
+            world.set_aside("identified", what.source, what.id)
         elif row.label is None:
             yield _learned(row, 0, row.until, "horizon")
+
+    def _is_another(self, row: Row) -> bool:
+        """Whether what they did within the horizon is told of another name, so that a 0 is not known."""
+        if not row.user.startswith(ANONYMOUS):
+            return False
+        found = self._identified(f"{row.organisation}/{row.user}")
+        return found is not None and found[1] <= row.until
 
 
 def _wrong(row: Row, told: Told) -> str:

@@ -88,11 +88,10 @@ class Layouts:
         rows = np.zeros((len(hot), self.plan.hot), np.int64)
         names, closed = [], []
         for i, (warm, kept) in enumerate(zip(hot, cold, strict=True)):
-            size = _NAME.unpack_from(kept, _HEAD.size)[0]
-            start = _HEAD.size + _NAME.size
-            names.append(kept[start : start + size])
+            name, entries = _parts(kept)
+            names.append(name)
             rows[i] = self._hot(warm)
-            closed.append(self._cold(kept[: _HEAD.size], kept[start + size :]))
+            closed.append(self._cold(kept[: _HEAD.size], entries))
         return rows, names, closed
 
     def _hot(self, value: bytes) -> Array:
@@ -142,6 +141,13 @@ class Layouts:
         return b"".join((self.head, _NAME.pack(len(name)), name, closed))
 
 
+def _parts(cold: bytes) -> tuple[bytes, bytes]:
+    """(name, closed tiles) of a cold value."""
+    start = _HEAD.size + _NAME.size
+    end = start + _NAME.unpack_from(cold, _HEAD.size)[0]
+    return cold[start:end], cold[end:]
+
+
 class UserState(msgspec.Struct, frozen=True):
     """One person as of `at` (log time, ms), computed from their state by the stream's own code."""
 
@@ -156,6 +162,15 @@ def is_later(name: bytes, at: int) -> bool:
     """Whether who a person is, as said at `at` (ms), is no older than what their name in the cold value says."""
     said = name.split(b"\0")[2:]
     return not said or at >= int(said[0])
+
+
+def identified(client: redis.Redis, store: Store, name: str) -> tuple[str, int] | None:
+    """Who `organisation/anon:id` turned out to be (`organisation/user`), and when that was said (ms); None: nobody."""
+    cold = client.get(key(keys.COLD, identity(store, name.encode())))
+    if cold is None:
+        return None
+    anonymous, user, said = (*_parts(cold)[0].decode().split("\0"), "", "0")[:3]
+    return (user, int(said)) if anonymous == name and user else None
 
 
 def key(prefix: bytes, uid: int) -> bytes:

@@ -18,7 +18,7 @@ from feature_repo.declare import EventType, Trait
 from feature_repo.moments import milliseconds
 from feature_repo.traits import bits
 from feature_repo.vocabulary import SILENT, UNKNOWN, Vocabulary
-from flows.entry import Draft
+from flows.entry import ANONYMOUS, Draft
 from flows.store import Store
 from serving.append import Group
 from serving.messages import EVENT_BYTES, ID_BYTES, Call, Identify, Message, Track
@@ -28,7 +28,6 @@ TEN_YEARS = 3_653 * 24 * HOUR
 MAX_FIXED = 1 << 40  # of one event's value x scale, so that sums over 90 days stay far from 2^63
 MAX_NAMES = 10_000  # event names remembered
 MAX_LISTED = 1_000  # unknown event names counted by name
-ANONYMOUS = "anon:"
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 _ABSENT = (b"", b"null")
 

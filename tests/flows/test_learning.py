@@ -25,13 +25,13 @@ from flows.learning_store import TakenOver
 from flows.learning_tables import aside, examples, journal
 from flows.outcome_events import OutcomeEvent
 from flows.predictions import Head, Predictions, Words, encode
-from flows.state import identity
+from flows.state import Layouts, identity, key
 from flows.store import create
 from onnx_models.calibrations import applied
 from onnx_models.library import Library
 from tests.flows import made_samples
 from tests.flows import streams_made as made_streams
-from tests.flows.ground import ACCESS, Ground, event
+from tests.flows.ground import ACCESS, PLAN, Ground, event
 from tests.flows.made_models import VERSION, logistic
 from tests.flows.made_outcomes import DAY, SELL, START, WATCHED, Watched, alert, judge, tell
 from tests.flows.sql_stores import POSTGRESQL, needs_postgresql
@@ -163,6 +163,21 @@ def test_nothing_that_came_about_is_learned_at_the_horizons_end(home: Home) -> N
     home.now += 1
     assert home.learn().told == [(alert(1, START).id, 0, 0, None, 0.0)]
     assert [row["label_at"] for row in home.rows(journal)] == [end]
+
+
+@pytest.mark.parametrize(("said", "learned"), [(START + DAY, 0), (START + 400 * DAY, 1)])
+def test_somebody_who_was_identified_meanwhile_did_nothing_under_the_old_name(
+    home: Home, said: int, learned: int
+) -> None:
+    """What they did is told of the user, so the horizon's end says nothing of the anonymous score."""
+    name = "org/anon:x"
+    home.alerts.insert([msgspec.structs.replace(alert(1, START), user="anon:x")])
+    state = Layouts(PLAN, home.client).cold(f"{name}\0org/u1\0{said}".encode(), b"")
+    home.client.set(key(keys.COLD, identity(home.store, name.encode())), state)
+    home.now = START + 200 * DAY
+    assert len(home.learn().told) == learned
+    assert home.set_aside() == ({} if learned else {("identified", "alert"): 1})
+    assert [row["due"] for row in home.rows(examples)] == [None]
 
 
 def test_an_event_is_the_label_of_scores_before_it(home: Home) -> None:
