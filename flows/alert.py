@@ -29,13 +29,12 @@ class SignalRecord(msgspec.Struct, frozen=True, kw_only=True):
     window: str
 
 
-class Opened(msgspec.Struct, frozen=True, kw_only=True):
-    """A score that opened an episode. Times are milliseconds since 1970.
+class Scored(msgspec.Struct, frozen=True, kw_only=True):
+    """What of an alert never changes once it is stored, its features apart. Times are milliseconds since 1970.
 
     `event_at` and `scored_at` are the log's time; `stored_at` is when the drain wrote it to SQL, by its own
-    clock (0 until then). `reasons` are in words, strongest first, filled by the drain. `withheld`: kept from everybody,
-    so that what becomes of such people can be compared; `calibration`: the number of the recalibration that made
-    `score` of the model's own (0: none did). `status` and since when (`status_at`) move afterwards, in SQL alone.
+    clock (0 until then). `reasons` are in words, strongest first, filled by the drain. `calibration`: the number of the
+    recalibration that made `score` of the model's own (0: none did).
     """
 
     id: str
@@ -53,8 +52,17 @@ class Opened(msgspec.Struct, frozen=True, kw_only=True):
     scored_at: int
     stored_at: int = 0
     reasons: list[str] = []
-    withheld: bool = False
     calibration: int = 0
+
+
+class Opened(Scored, frozen=True, kw_only=True):
+    """A score that opened an episode.
+
+    `withheld`: kept from everybody, so that what becomes of such people can be compared. `status` and since when
+    (`status_at`) move afterwards, in SQL alone.
+    """
+
+    withheld: bool = False
     status: Status = "PENDING"
     status_at: int = 0
 

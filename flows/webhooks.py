@@ -13,7 +13,7 @@ import msgspec
 import sqlalchemy as sa
 
 from flows import database
-from flows.alert import Alert, Priority, SignalRecord
+from flows.alert import Alert, Scored
 
 NAME = "webhook"
 OPENED, TEST = "alert.opened", "webhook.test"  # types of events
@@ -66,33 +66,15 @@ class Webhook(msgspec.Struct, frozen=True, kw_only=True):
         return (self.secret, self.old_secret) if self.old_secret and now_ms < self.old_until else (self.secret,)
 
 
-class Told(msgspec.Struct, frozen=True, kw_only=True):
-    """What an endpoint is told of an alert: members of `/v1/alerts/{id}` that never change. Times: ms since 1970."""
-
-    id: str
-    organisation: str
-    user: str
-    type: str
-    score: float
-    raw_score: float
-    confidence: float
-    priority: Priority
-    signals: list[SignalRecord]
-    reasons: list[str]
-    model: str
-    model_version: str
-    calibration: int
-    event_at: int
-    scored_at: int
-    stored_at: int
-
-
 class Event(msgspec.Struct, frozen=True, kw_only=True):
-    """A webhook's body. `type`: `alert.opened.` and the alert's type in lower case; `timestamp`: when it was scored."""
+    """A webhook's body. `type`: `alert.opened.` and the alert's type in lower case; `timestamp`: when it was scored.
+
+    `data`: the members of `/v1/alerts/{id}` that never change.
+    """
 
     type: str
     timestamp: datetime
-    data: Told
+    data: Scored
 
 
 def new_secret() -> str:
@@ -105,7 +87,7 @@ def event_of(alert_type: str) -> str:
 
 def body_of(alert: Alert) -> bytes:
     """What endpoints are sent of an alert."""
-    told = Told(**{name: getattr(alert, name) for name in Told.__struct_fields__})
+    told = Scored(**{name: getattr(alert, name) for name in Scored.__struct_fields__})
     scored = datetime.fromtimestamp(alert.scored_at / 1000, UTC)
     return msgspec.json.encode(Event(type=event_of(alert.type), timestamp=scored, data=told))
 
