@@ -25,7 +25,8 @@ from feature_repo.settings import SettingError, Settings
 from flows import post
 from flows.alert_store import AlertStore, open_alerts
 from flows.channel import Channels, Plan
-from flows.delivery import PAUSE_S, SQL_DOWN, Delivery
+from flows.database import SQL_DOWN
+from flows.delivery import PAUSE_S, Delivery
 from flows.delivery_link import Link
 from flows.delivery_sender import HeldError, Sender, SupersededError
 from flows.delivery_upkeep import upkeep

@@ -14,9 +14,8 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
-import sqlalchemy as sa
-
 from flows.channel import Channel, Dead, Parcel, Result, Retry, Sent
+from flows.database import SQL_DOWN
 from flows.ended import Ended
 from flows.lanes import LONGEST_HOLD_MS, Draft, Key, Lanes
 from flows.outbox import Outbox, Taken
@@ -27,7 +26,6 @@ POLL_MS = 1_000  # at the latest SQL is looked at, told or not
 JITTER = 0.1  # of a wait, either way: so that not all come again at once
 BREATH_S = 0.005  # between two turns: others write too, and what ends meanwhile shares a commit
 PAUSE_S = 0.3  # between two tries while SQL is down or locked
-SQL_DOWN = (sa.exc.OperationalError, sa.exc.InterfaceError)
 Clock = Callable[[], int]
 T = TypeVar("T")
 

@@ -19,7 +19,8 @@ import redis
 from feature_repo import keys
 from feature_repo.settings import Settings
 from flows import delivery_figures, log_time
-from flows.delivery import SQL_DOWN, Delivery, wall_ms
+from flows.database import SQL_DOWN
+from flows.delivery import Delivery, wall_ms
 from flows.store import Store, StoreError, connect, open_store
 
 log = logging.getLogger("telltale.delivery")

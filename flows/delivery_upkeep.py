@@ -13,7 +13,8 @@ import sqlalchemy as sa
 
 from feature_repo.settings import Settings
 from flows import database, tracking
-from flows.delivery import SQL_DOWN, wall_ms
+from flows.database import SQL_DOWN
+from flows.delivery import wall_ms
 from flows.delivery_tables import IS_OVER, IS_WAITING, Tally, attempts, bodies, count, deliveries
 
 log = logging.getLogger("telltale.delivery")
