@@ -195,7 +195,11 @@ def _launch(home: Path, go_on: Callable[[], bool] = lambda: True) -> tuple[subpr
         os.close(data)
     found = Where(path, port, process.pid)
     _await(process, found.address, home, go_on)
-    _write(store / "address", msgspec.json.encode(found))
+    try:
+        _write(store / "address", msgspec.json.encode(found))
+    except OSError as error:  # the disk is full, or fails
+        _end(process, PATIENCE)
+        raise StoreError(f"{store / 'address'} cannot be written: {error}") from error
     return process, found
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 import sys
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from types import FrameType
 from typing import Any, TypeVar
 
@@ -110,5 +111,6 @@ def pause(why: str) -> None:
 
 def say(line: str) -> None:
     """One line to the log of this process, which is its stderr."""
-    sys.stderr.write(line.strip().partition("\n")[0] + "\n")
-    sys.stderr.flush()
+    with suppress(OSError):  # the disk may be full, which is no reason to end
+        sys.stderr.write(line.strip().partition("\n")[0] + "\n")
+        sys.stderr.flush()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 
 import msgspec
 
@@ -38,9 +39,9 @@ def up(settings: Settings) -> None:
     supervisor = Supervisor(settings, ground.server, CHILDREN, _say)
     end_on_signals(supervisor)
     for line in _greeting(ground):
-        print(line, flush=True)
+        _tell(line)
     supervisor.run()
-    print("stopped; nothing is lost", flush=True)
+    _tell("stopped; nothing is lost")
 
 
 def run(settings: Settings, simulator: Sequence[str]) -> None:
@@ -115,4 +116,9 @@ def _greeting(ground: Ground) -> list[str]:
 
 
 def _say(line: str) -> None:
-    print(f"{time.strftime('%H:%M:%S')} {line}", flush=True)
+    _tell(f"{time.strftime('%H:%M:%S')} {line}")
+
+
+def _tell(line: str) -> None:
+    with suppress(OSError):  # a full disk under what we print into is no reason to end
+        print(line, flush=True)

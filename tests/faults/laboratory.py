@@ -1,0 +1,117 @@
+"""Runs faults one after another, judges after each, and writes the report as it grows."""
+
+from __future__ import annotations
+
+import random
+import shutil
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import msgspec
+
+from tests.faults.catalogue import ALONE, ON_A_SITE, Alone, OnSite
+from tests.faults.found import Found, Lacking, Row, row
+from tests.faults.judge import Verdict, verdict
+from tests.faults.site import Site
+from tests.faults.trouble import Trouble, missing
+
+SETTLE_S = 3.0  # what judging a fault takes, about
+FEW, MANY = 1, 500  # runs of a fault
+
+
+class Laboratory:
+    """`seconds`: that all faults together take, about; each at least once."""
+
+    def __init__(self, seed: int, seconds: float, out: Path, *, keep: bool = False) -> None:
+        self._seed, self._seconds, self._out, self._keep = seed, seconds, out, keep
+        self._rows: list[Row] = []
+        self._site: Site | None = None
+        self._place: Path | None = None
+        self._before = Verdict(0)
+
+    def run(self, names: Sequence[str]) -> list[Row]:
+        """All faults, or those with one of `names` in theirs."""
+        wanted = [name for name in (*ON_A_SITE, *ALONE) if not names or any(part in name for part in names)]
+        deadline = time.monotonic() + self._seconds
+        try:
+            for i, name in enumerate(wanted):
+                share = (deadline - time.monotonic()) / (len(wanted) - i)
+                self._add(self._one(name, max(share - SETTLE_S, 0.0)))
+        finally:
+            self._leave(broken=False)
+        return self._rows
+
+    def _add(self, found: Row) -> None:
+        self._rows.append(found)
+        self._out.write_bytes(msgspec.json.format(msgspec.json.encode(self._rows)))
+        held = "skipped" if found.skipped else "held" if found.holds else "DID NOT HOLD"
+        sys.stdout.write(f"{held:12} {found.fault}: {found.runs} runs, {found.events} events {found.broken}\n")
+        sys.stdout.flush()
+
+    def _one(self, name: str, budget: float) -> Row:
+        dice = random.Random(f"{self._seed} {name}")
+        if name in ALONE:
+            return self._alone(name, ALONE[name], budget, dice)
+        if lacks := missing():
+            return row(name, self._seed, Found(), skipped=lacks)
+        return self._on_site(name, ON_A_SITE[name], budget, dice)
+
+    def _alone(self, name: str, fault: Alone, budget: float, dice: random.Random) -> Row:
+        place = Path(tempfile.mkdtemp(prefix="telltale-faults-"))
+        try:
+            return row(name, self._seed, fault(budget, dice, place))
+        except Lacking as lacks:
+            return row(name, self._seed, Found(), skipped=str(lacks))
+        except AssertionError as error:
+            return row(name, self._seed, Found(), broken=str(error))
+        finally:
+            shutil.rmtree(place, ignore_errors=True)
+
+    def _on_site(self, name: str, fault: OnSite, budget: float, dice: random.Random) -> Row:
+        found, broken = Found(), ""
+        try:
+            site = self._running()
+            site.write()
+            until = time.monotonic() + budget
+            while found.runs < FEW or (time.monotonic() < until and found.runs < MANY):
+                site.let_through()
+                began = fault(site, dice)
+                site.recovered()
+                found.recovery_s.append(time.monotonic() - began)
+                found.runs += 1
+            site.rest()
+            broken = self._judged(site, found)
+        except AssertionError as error:
+            broken = str(error) or repr(error)
+        if broken:
+            self._leave(broken=True)
+        return row(name, self._seed, found, broken=broken)
+
+    def _judged(self, site: Site, found: Found) -> str:
+        now = verdict(site)
+        found.events = now.events - self._before.events
+        found.lost, found.doubled, found.phantom = len(now.lost), len(now.doubled), len(now.phantom)
+        self._before = now
+        return str(now)
+
+    def _running(self) -> Site:
+        """The site that faults share; a new one after it broke."""
+        if self._site is None:
+            self._place = Path(tempfile.mkdtemp(prefix="telltale-faults-"))
+            self._site = Site(self._place, self._seed, Trouble(self._place))
+            self._before = Verdict(0)
+            self._site.start()
+        return self._site
+
+    def _leave(self, *, broken: bool) -> None:
+        site, place, self._site, self._place = self._site, self._place, None, None
+        if site is not None:
+            try:
+                site.close()
+            except AssertionError as error:
+                sys.stdout.write(f"at the end: {error}\n")
+        if place is not None and not (broken and self._keep):
+            shutil.rmtree(place, ignore_errors=True)

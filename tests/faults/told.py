@@ -1,0 +1,55 @@
+"""An oracle that is told the log, from its raw JSON: what counted, and what everybody's features must be."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from contextlib import suppress
+from datetime import UTC, datetime
+
+from tests.faults.calls import CHECK, Call
+from tests.flows.both_sides import VOCABULARY
+from tests.flows.oracle import IDENTIFY, Oracle
+
+
+def told(calls: Iterable[tuple[int, Call]]) -> Oracle:
+    """Of (the log's time, call) in the order of each partition."""
+    oracle, joins = Oracle(), dict[str, str]()
+    for now, call in calls:
+        _tell(oracle, now, call)
+        if "anonymousId" in call and "userId" in call:
+            joins[f"anon:{call['anonymousId']}"] = call["userId"]
+    for anonymous, user in joins.items():
+        if anonymous in oracle.people:
+            oracle.person(user).absorb(oracle.people.pop(anonymous), 0)
+    return oracle
+
+
+def checking(oracle: Oracle, days: int, enough: int) -> set[str]:
+    """Who had their property valued so often in so many days."""
+    return {user for user, person in oracle.people.items() if person.count(CHECK.name, days) >= enough}
+
+
+def _tell(oracle: Oracle, now: int, call: Call) -> None:
+    user = call.get("userId") or f"anon:{call['anonymousId']}"
+    ts = int(datetime.fromisoformat(call["timestamp"]).timestamp() * 1000)
+    event, tag, value, traits = IDENTIFY, None, 0, []
+    if call["type"] == "track":
+        known = VOCABULARY.named(call["event"])
+        if known is None:
+            oracle.receive(user, now, ts, None, message=call["messageId"])
+            return
+        tagged = call["properties"].get(known.tag) if known.tag else None
+        event, tag = known.name, tagged if tagged in known.tags else None
+        value = round(call["properties"].get(known.value, 0) * 1000) if known.value else 0
+    elif call["type"] == "identify":
+        traits = [(name, _trait(value)) for name, value in call.get("traits", {}).items()]
+    oracle.receive(user, now, ts, event, message=call["messageId"], tag=tag, value=value, traits=traits)
+
+
+def _trait(value: float | str) -> float:
+    """Dates as ms; of a text only equality counts."""
+    if isinstance(value, str):
+        with suppress(ValueError):
+            return datetime.fromisoformat(value).replace(tzinfo=UTC).timestamp() * 1000
+        return int.from_bytes(value.encode(), "little")
+    return value
