@@ -26,6 +26,7 @@ PREDICTIONS_POSITION = "tt:predictions:lake"  # id of the last of its entries th
 PREDICTION_COUNTS = "tt:predictions:counts"  # hash: logged, dropped: predictions since the store was created
 LEARNING = "tt:learning"  # hash: what the learner last said of itself, for /metrics
 SCORE_SETS = "tt:score_sets"  # hash: fingerprint -> models and versions (JSON) of the last scores beside the features
+LOSSES = "tt:losses"  # hash: partition, or lake:partition -> lost events that an operator has accepted as lost
 REBUILDING = "tt:rebuilding"  # how far `telltale rebuild` came, until it is done: nothing else may start before
 
 HOT = b"tt:h:"  # + 8 bytes of user id: the part of the state that every event changes
@@ -60,6 +61,11 @@ def redo(partition: int) -> str:
 def lake_position(partition: int) -> str:
     """Id of the last entry that the lake contains."""
     return f"tt:{{{partition}}}:lake"
+
+
+def lake_counts(partition: int) -> str:
+    """Hash: events in the entries up to the lake's position; missing: those that were gone before it came for them."""
+    return f"tt:{{{partition}}}:lake_counts"
 
 
 def served(partition: int) -> str:
@@ -98,7 +104,7 @@ def loads(partition: int) -> str:
 
 
 def counts(partition: int) -> str:
-    """Hash: accepted, processed, duplicate, unknown, late, quarantined: events since the store was created."""
+    """Hash: accepted, processed, duplicate, unknown, late, quarantined, lost: events since the store was created."""
     return f"tt:{{{partition}}}:counts"
 
 

@@ -24,18 +24,19 @@ from feature_repo.vocabulary import Vocabulary
 from flows import heap, running
 from flows.engine import Engine
 from flows.housekeeping import Housekeeping
+from flows.losses import WentBack, opened
 from flows.partition import Fenced, LogBehind
 from flows.poison import Caution
 from flows.resp import StoreError
 from flows.scoring import Evaluated
 from flows.state import StateError
-from flows.store import connect, dial, open_store
+from flows.store import connect, dial
 from flows.streams import Read
 from flows.windows import Full
 from onnx_models.library import Library
 from onnx_models.watch import Watch
 
-KNOWN = (Fenced, LogBehind, StateError, Full)  # they say what is wrong, and no entry is to blame
+KNOWN = (Fenced, LogBehind, WentBack, StateError, Full)  # they say what is wrong, and no entry is to blame
 _log = logging.getLogger(__name__)
 
 
@@ -96,7 +97,7 @@ def run(settings: Settings, vocabulary: Vocabulary, caution: Caution) -> None:
     engine = Engine(
         vocabulary,
         settings,
-        open_store(client),
+        opened(client, settings),
         client,
         lambda: dial(settings),
         watch.models,

@@ -21,6 +21,7 @@ from feature_repo.vocabulary import Vocabulary
 from flows.codebooks import Codebooks
 from flows.counting import Counting
 from flows.flush import Flush
+from flows.gaps import Gaps, unworked
 from flows.index import Seen
 from flows.lookups import Lookups
 from flows.partition import Partition
@@ -70,8 +71,9 @@ class Engine:
         if short := layouts.eras.short():
             _log.info("null for people known before, until `telltale backfill --load`: %s", ", ".join(short))
         self.reader = LogReader(self._connection(), position)
-        slices = self._connection()
+        slices = self._slices = self._connection()
         self._lookups = Lookups(slices, self._connection())
+        self._gaps = Gaps()
         self._held: list[Read] = []  # read, their people asked for, not yet counted
         self.people = People(self.plan, layouts, self._lookups, settings.cache_users)
         self.writer = Writer()
@@ -120,7 +122,19 @@ class Engine:
             return []
         if self._held or (pending and not self.writer.ready(BUSY_S)):
             return self._ahead(self.reader.read(0))
+        if not pending and self._gaps.due() and self.reader.caught_up and self.writer.idle():
+            self._look_for_gaps()
         return self._ahead(self.reader.read(0 if pending else IDLE_MS))
+
+    def _look_for_gaps(self) -> None:
+        """Nothing is in memory that was not written: what is then still missing never comes."""
+        for p, partition in self.partitions.items():
+            at = partition.position
+            if self.reader.positions[p] == at and (gone := unworked(self._slices, p, at, partition.epoch)) > 0:
+                _log.error(
+                    "partition %d: %d accepted events are lost: gone from the log before they were worked; "
+                    "`telltale doctor` says what to do", p, gone
+                )  # fmt: skip
 
     def _ahead(self, reads: list[Read]) -> list[Read]:
         """What to count now: all while the log keeps up, else what was read before.

@@ -22,8 +22,8 @@ from bytewax.dataflow import Dataflow
 from feature_repo import keys, vocabulary
 from feature_repo import settings as configuration
 from feature_repo.settings import Settings
+from flows import gaps, lake_predictions, lake_served
 from flows import lake_files as files
-from flows import lake_predictions, lake_served
 from flows.lake_books import Books
 from flows.lake_dates import Dates
 from flows.lake_drain import Drain
@@ -33,9 +33,10 @@ from flows.lake_rows import Rows, kept
 from flows.lake_served import MUCH
 from flows.lake_shelf import LakeError, Part, Shelf
 from flows.lake_store import claim, still
+from flows.losses import opened
 from flows.resp import Connection, Lost, Refused
 from flows.running import REDIS_DOWN, Sink, Source, connected, patiently, pause, run, say
-from flows.store import Store, StoreError, dial, open_store
+from flows.store import Store, StoreError, dial
 from flows.streams import LogReader, Read
 
 ASK_SECONDS = 1.0  # between two looks at how much waits in the streams of served features
@@ -67,15 +68,19 @@ class Lake:
         self._positions = self._committed()
         self._connection: Connection | None = None
         self._reader: LogReader | None = None
+        self._gaps = gaps.Gaps()
 
     def recover(self) -> None:
         """Brings the files in line with the positions. Raises LakeError."""
+        for p in [p for p, position in self._positions.items() if position == b"0-0"]:
+            self.client.hsetnx(keys.lake_counts(p), "events", 0)
         for shelf in self.shelves:
             position = id_of(self._positions[shelf.partition])
             reached = shelf.recover(position, partial(self._logged, keys.log(shelf.partition)))
             if reached > position:
                 self._positions[shelf.partition] = last = b"%d-%d" % reached
                 self.client.set(keys.lake_position(shelf.partition), last)
+                self.client.delete(keys.lake_counts(shelf.partition))  # how many events that adds is not known
         for drain in self.drains:
             drain.recover()
         self.dates.recover()
@@ -109,7 +114,16 @@ class Lake:
             self.flush()
         if self._is_served_due():
             self.take_served()
+        if not busy and not self._waiting and self._reader is not None and self._gaps.due():
+            self._look_for_gaps(self._reader.positions)
         self.dates.work(busy=busy)
+
+    def _look_for_gaps(self, reached: dict[int, bytes]) -> None:
+        """Nothing is held back: what is then still missing never comes."""
+        for p, position in reached.items():
+            gone: Any = patiently(partial(self.client.execute_command, *gaps.unkept(p, position)), REDIS_DOWN)
+            if gone is not None and gone > 0:
+                say(f"{gone} accepted events of partition {p} are not in the lake: gone from the log before it came")
 
     def take_served(self, until: float = float("inf")) -> None:
         """Features as served and predictions, from streams to files; past `until` what is left stays there."""
@@ -162,7 +176,8 @@ class Lake:
             return False
         stale = self.shelves[partition].write(self.parts(partition, events))
         last = reads[-1].id
-        committed = patiently(lambda: bool(self.client.set(keys.lake_position(partition), last)), REDIS_DOWN)
+        commit = gaps.keep(partition, last, sum(map(gaps.accepted, reads)))
+        committed = patiently(lambda: bool(self.client.execute_command(*commit)), REDIS_DOWN)
         if committed:
             remove(stale)
         return bool(committed)
@@ -202,7 +217,7 @@ def main() -> int:
     settings = configuration.load()
     try:
         client = connected(settings)
-        store = open_store(client)
+        store = opened(client, settings)
         with claim(settings.lake, store):
             lake = Lake(settings, client, store, time.monotonic)
             lake.recover()

@@ -14,7 +14,7 @@ from flows.flush import Commands
 from flows.outcome_events import OutcomeEvent
 from flows.resp import pack
 
-OUTCOMES = ("processed", "duplicate", "unknown", "late", "quarantined")
+OUTCOMES = ("processed", "duplicate", "unknown", "late", "quarantined", "lost")  # lost: told by `gaps.py` alone
 
 
 class Dead(msgspec.Struct):

@@ -173,6 +173,10 @@ class Writer:
             self._take(timeout)
         return self._under_way < GROUPS
 
+    def idle(self) -> bool:
+        """Whether all that was submitted is written. Raises the error of a group that failed."""
+        return self.ready() and not self._under_way
+
     def settle(self) -> None:
         """Wait until everything submitted is written. Raises the error of a group that failed."""
         while self._under_way:

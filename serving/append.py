@@ -11,7 +11,7 @@ import contextlib
 import logging
 import signal
 from collections import Counter, deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -19,8 +19,11 @@ from feature_repo import keys
 from feature_repo.settings import Settings
 from feature_repo.vocabulary import Vocabulary
 from flows.entry import Draft, Kind
+from flows.high_mark import End, HighMark
+from flows.losses import answered, packed, went_back
+from flows.partition import entry_id
 from flows.resp import Refused, StoreError, pack
-from flows.store import Clock
+from flows.store import Store
 from serving.connection import Connection, dial
 
 log = logging.getLogger("telltale.append")
@@ -28,6 +31,7 @@ log = logging.getLogger("telltale.append")
 GROUP_BYTES = 4 << 20  # of raw JSON in one append, so that no caller waits long for the others'
 AHEAD = 2  # appends under way: the next is on its way while the store syncs the one before
 MULTI, EXEC = pack("MULTI"), pack("EXEC")
+WHOSE = pack("HGET", keys.STORE, "seed")  # asked in the transaction: an emptied store takes entries as well
 WAITING_BYTES = 64 << 20  # of raw JSON not yet stored; beyond it callers are told to come back
 BACK_OFF = (0.05, 1.0)  # seconds between attempts to reconnect: first, at most
 
@@ -41,8 +45,7 @@ if type(id) == 'table' and id.err then
   end
   id = redis.call('XADD', KEYS[1], id .. '-*', 'e', ARGV[2], 'r', ARGV[3])
 end
-redis.call('HINCRBY', KEYS[2], 'accepted', ARGV[4])
-return id
+return {id, redis.call('HINCRBY', KEYS[2], 'accepted', ARGV[4])}
 """
 
 
@@ -52,6 +55,10 @@ class Unavailable(Exception):
     def __init__(self, detail: str, retry_after: int = 1) -> None:
         super().__init__(detail)
         self.retry_after = retry_after
+
+
+class Contradiction(StoreError):
+    """The store is not the one, or not as far, as what it acknowledged says."""
 
 
 class Part(NamedTuple):
@@ -107,8 +114,9 @@ class Group:
 class Appender:
     """Use: `group = appender.room()`, put events into its drafts, then `await appender.stored(group, size)`."""
 
-    def __init__(self, settings: Settings, vocabulary: Vocabulary, clock: Clock) -> None:
-        self._settings, self._clock = settings, clock
+    def __init__(self, settings: Settings, vocabulary: Vocabulary, store: Store) -> None:
+        self._settings, self._store, self._clock = settings, store, store.clock
+        self.mark = HighMark(settings, store)
         self._fingerprint, self._codebook = vocabulary.fingerprint, vocabulary.codebook
         self._groups: deque[Group] = deque()
         self._waiting_bytes = 0
@@ -134,6 +142,7 @@ class Appender:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         self._fail(self._refusal)
+        self.mark.close()
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         """A task that ends by itself is a fault of ours: tell the callers, and let a fresh process take over."""
@@ -179,6 +188,8 @@ class Appender:
                 connected.set()
                 pause = BACK_OFF[0]
                 await self._commit_all(connection)
+            except* Contradiction as errors:
+                self._fail(str(errors.exceptions[0]))
             except* StoreError as errors:
                 self._fail(f"the store is not reachable: {errors.exceptions[0]}")
             connected.set()
@@ -187,10 +198,14 @@ class Appender:
 
     async def _connect(self) -> Connection:
         connection = await dial(self._settings)
-        (reply,) = await connection.call([pack("HSET", keys.VOCABULARIES, self._fingerprint, self._codebook)])
-        if isinstance(reply, Refused):
+        announce = pack("HSET", keys.VOCABULARIES, self._fingerprint, self._codebook)
+        standing, reply = await connection.call([packed(self._store), announce])
+        wrong: StoreError | None = next((each for each in (standing, reply) if isinstance(each, Refused)), None)
+        if wrong is None and (back := went_back(self._store, self.mark.ends, answered(standing))):
+            wrong = Contradiction(back)
+        if wrong is not None:
             connection.close()
-            raise reply
+            raise wrong
         self._refusal = ""
         return connection
 
@@ -220,7 +235,7 @@ class Appender:
                     self._wake.clear()
 
     async def _commit(self, connection: Connection, group: Group) -> None:
-        commands = [MULTI, *self._entries(group), *_unknown(group), *group.writes, EXEC]
+        commands = [MULTI, WHOSE, *self._entries(group), *_unknown(group), *group.writes, EXEC]
         try:
             answer = (await connection.call(commands))[-1]
         except (StoreError, asyncio.CancelledError) as error:
@@ -229,7 +244,11 @@ class Appender:
         if refused := _refusal(answer):
             group.finish(Unavailable(f"the store refused the append: {refused}"))
             return
-        self._note(group, answer)
+        try:
+            self._note(group, answer)
+        except Contradiction as error:
+            group.finish(Unavailable(str(error)))
+            raise
         group.finish()
 
     def _over(self, group: Group, free: asyncio.Semaphore, _: asyncio.Task[None]) -> None:
@@ -257,12 +276,22 @@ class Appender:
         yield pack("EVAL", APPEND_AT, 2, *names, ms, *fields, accepted)
 
     def _note(self, group: Group, answer: list[Any]) -> None:
-        each = 2 if self._clock == "wall" else 1  # replies an entry
-        group.ids = dict(zip((part for part, _ in group.parts()), answer[::each], strict=False))
+        """What the store gave. Raises Contradiction where it is not the one that acknowledged what came before."""
+        ends, same = list(self.mark.ends), answer[0] == b"%d" % self._store.seed
+        for (part, draft), (entry, total) in zip(group.parts(), self._pairs(answer), strict=False):
+            mine, known = len(draft) - len(draft.joins), ends[part.partition].accepted
+            same = same and total - mine >= known
+            group.ids[part] = entry
+            ends[part.partition] = End(max(total, known + mine), entry_id(entry))
+            self._last[part.partition] = max(self._last.get(part.partition, 0), ends[part.partition].entry.ms)
+        self.mark.raise_to(ends)
         group.replies = answer[len(answer) - len(group.writes) :]
-        if self._clock == "log":
-            for part, entry_id in group.ids.items():
-                self._last[part.partition] = max(self._last[part.partition], int(entry_id.partition(b"-")[0]))
+        if not same:
+            raise Contradiction("the store is not what it was: whether the events stay in it is not known")
+
+    def _pairs(self, answer: list[Any]) -> Iterator[tuple[bytes, int]]:
+        """Of each entry its id, and the events accepted by then."""
+        return zip(answer[1::2], answer[2::2], strict=False) if self._clock == "wall" else iter(answer[1:])
 
     async def _watch_memory(self) -> None:
         """Asks once a second whether there is less room than ingest must leave to the engine."""

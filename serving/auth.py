@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable
 
 from feature_repo import keys
-from flows.resp import pack
+from flows.resp import StoreError, pack
 from serving.connection import Client
 from serving.errors import unauthorised
 
@@ -28,11 +28,15 @@ def basic_user(header: bytes) -> str:
         raise unauthorised("expected base64 of `<write key>:` after Basic") from None
 
 
+class Emptied(StoreError):
+    """Our store is gone, and the keys with it: who were told 401 would not come back."""
+
+
 class Auth:
     """Looks keys up in the store, and remembers each answer for a second. Who asks the same meanwhile shares it."""
 
-    def __init__(self, client: Client, clock: Callable[[], float] = time.monotonic) -> None:
-        self._client, self._clock = client, clock
+    def __init__(self, client: Client, clock: Callable[[], float] = time.monotonic, seed: int | None = None) -> None:
+        self._client, self._clock, self._seed = client, clock, seed
         self._by_header: dict[bytes, tuple[float, bytes]] = {}
         self._asking: dict[bytes, asyncio.Task[bytes]] = {}
 
@@ -65,7 +69,12 @@ class Auth:
         return asking
 
     async def _ask(self, header: bytes) -> bytes:
-        organisation = await self.of_key(basic_user(header))
+        try:
+            organisation = await self.of_key(basic_user(header))
+        except Emptied:
+            if header not in self._by_header:
+                raise
+            organisation = self._by_header[header][1]  # so that who watches us is told what happened
         if len(self._by_header) >= MAX_CACHED:
             self._by_header.clear()
         if len(header) <= MAX_HEADER:
@@ -73,10 +82,19 @@ class Auth:
         return organisation
 
     async def of_key(self, key: str) -> bytes:
-        """The organisation of a write key. Raises ApiError 401, StoreError."""
+        """The organisation of a write key. Raises ApiError 401, Emptied, StoreError."""
         (organisation,) = await self._client.call(pack("HGET", keys.KEYS, key.encode()))
         if organisation is None:
+            await self._refuse_other_store()
             raise unauthorised("this write key is not known")
         if not organisation or b"/" in organisation:
             raise unauthorised("the organisation of this write key has no name or one with a slash in it")
         return bytes(organisation)
+
+    async def _refuse_other_store(self) -> None:
+        """Raises Emptied."""
+        if self._seed is None:
+            return
+        (seed,) = await self._client.call(pack("HGET", keys.STORE, "seed"))
+        if seed != b"%d" % self._seed:
+            raise Emptied("this Redis does not hold our store any more; `telltale doctor` says what to do")

@@ -62,7 +62,7 @@ def parser() -> argparse.ArgumentParser:
     _file_option(_add(commands, "restore", "a backup into a home where nothing is yet", _restore))
     _add(commands, "train", "a model, from histories to a new version in onnx_models", _job("train"), more=True)
     _add(commands, "bench", "benchmarks of a checkout: `bench NAME`, --json for a machine", _bench, more=True)
-    _add(commands, "doctor", "what is missing or wrong, in plain words", _doctor)
+    _doctor_options(_add(commands, "doctor", "what is missing or wrong, in plain words", _doctor))
     _user_options(_add(commands, "user", "one person: features, signals, scores and reasons", _user))
     _features_options(_add(commands, "features", "the feature store: check, address, serve, report", _features))
     _models_options(_add(commands, "models", "the registry: list, show, promote, rollback, verify", _models))
@@ -99,6 +99,10 @@ def _replay_options(replay: argparse.ArgumentParser) -> None:
 
 def _file_option(command: argparse.ArgumentParser) -> None:
     command.add_argument("file", type=Path, help="the backup, a tar")
+
+
+def _doctor_options(doctor: argparse.ArgumentParser) -> None:
+    doctor.add_argument("--accept-loss", action="store_true", help="go on without the events that it says are lost")
 
 
 def _init_options(init: argparse.ArgumentParser) -> None:
@@ -208,9 +212,9 @@ def _bench(settings: Settings, given: argparse.Namespace, more: Sequence[str]) -
 
 
 def _doctor(settings: Settings, given: argparse.Namespace, more: Sequence[str]) -> int:
-    from serving.doctor import examine
+    from serving.doctor import accept_losses, examine
 
-    return examine(settings)
+    return accept_losses(settings) if given.accept_loss else examine(settings)
 
 
 def _user(settings: Settings, given: argparse.Namespace, more: Sequence[str]) -> None:

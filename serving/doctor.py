@@ -1,4 +1,4 @@
-"""`telltale doctor`: what is missing or wrong, in plain words. It changes nothing."""
+"""`telltale doctor`: what is missing or wrong, in plain words. It changes nothing, unless a loss is to be accepted."""
 
 from __future__ import annotations
 
@@ -14,15 +14,19 @@ import redis
 
 from feature_repo import keys, vocabulary
 from feature_repo.settings import Settings
-from flows import store
+from flows import losses, store
 from flows.embedded import program
+from flows.losses import WentBack
 from flows.partition import LogBehind, check_log
 from serving import write_keys
 from serving.client import Closed, Door, Turned
 from serving.complaint import Complaint
 from serving.port import claim_port
 
-RESTORE = "restore its newer append-only files, or begin anew in another TELLTALE_HOME (or database of Redis)"
+RESTORE = (
+    "restore its newer append-only files; or stop Telltale, move the store away (of your own Redis: FLUSHDB) and "
+    "`telltale rebuild`"
+)
 ANOTHER = "is taken by another Telltale, not of this home or store: set TELLTALE_PORT to another port"
 UNKNOWN_KEY = 401
 ROOM = 1_000_000_000  # bytes of disk below which we speak up
@@ -44,6 +48,14 @@ def examine(settings: Settings) -> int:
     wrong = sum(not finding.well for finding in found)
     print(f"{wrong} to mend" if wrong else "all is well")
     return 1 if wrong else 0
+
+
+def accept_losses(settings: Settings) -> int:
+    """Goes on without the events that are lost: they stay counted as such. Raises StoreError."""
+    with closing(store.connect(settings)) as client:
+        for line in losses.accepted(client, settings) or ["nothing is lost"]:
+            print(line)
+    return 0
 
 
 def python(settings: Settings) -> Iterator[Finding]:
@@ -91,12 +103,15 @@ def reachable(settings: Settings) -> Iterator[Finding]:
     yield from (Finding("durable", False, warning) for warning in warnings)
     if not warnings:
         yield Finding("durable", True, "what is acknowledged is on disk")
-    yield from _inside(client)
+    yield from _inside(client, settings)
 
 
-def _inside(client: redis.Redis) -> Iterator[Finding]:
+def _inside(client: redis.Redis, settings: Settings) -> Iterator[Finding]:
     try:
-        created = store.open_store(client)
+        created = losses.opened(client, settings)
+    except WentBack as error:
+        yield Finding("whole", False, f"{error}; {RESTORE}")
+        return
     except store.StoreError as error:
         yield Finding("created", False, str(error))
         return
@@ -104,6 +119,10 @@ def _inside(client: redis.Redis) -> Iterator[Finding]:
     count = len(write_keys.listed(client))
     yield Finding("keys", count > 0, f"{count} write keys" if count else "no write key: `telltale keys make NAME`")
     yield from _log(client, created.partitions)
+    lost = losses.problems(client, settings, created)
+    yield from (Finding("whole", False, line) for line in lost)
+    if not lost:
+        yield Finding("whole", True, "nothing that was accepted is missing")
     dead = client.xlen(keys.DEAD)
     if dead:
         yield Finding("dead", False, f"{dead} entries could not be worked and stand with their reasons in {keys.DEAD}")

@@ -11,7 +11,8 @@ from starlette.types import Receive, Scope, Send
 
 from feature_repo.settings import Settings
 from feature_repo.vocabulary import Vocabulary, load
-from flows.store import Store, connect, create, embedded
+from flows.losses import created
+from flows.store import Store, connect, embedded
 from serving import api, feast_read, feast_write, front, quick_door, write_keys
 from serving.api import Api
 from serving.errors import ApiError, reply_error
@@ -70,7 +71,7 @@ def alone(settings: Settings) -> None:
     server = None if settings.redis_url else embedded(settings.home)
     try:
         with contextlib.closing(connect(settings)) as client:
-            store = create(client, settings)
+            store = created(client, settings)
             key, _ = write_keys.first(client)
         print(f"features at {settings.host}:{settings.port}; a Feast client reads and writes them with", flush=True)  # noqa: T201
         print(f"online_store: {{type: remote, path: 'http://{key}:@{settings.host}:{settings.port}'}}", flush=True)  # noqa: T201

@@ -7,6 +7,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from feature_repo import keys
+from flows import losses
 from flows.partition import entry_id
 from flows.resp import StoreError, pack
 from serving import api
@@ -57,12 +58,20 @@ async def _problems(parts: api.Api) -> list[str]:
     ends = await parts.client.call(*(log_ends(p) for p in partitions))
     positions = await parts.client.call(*(pack("GET", keys.position(p)) for p in partitions))
     found = [parts.appender.refusal] if parts.appender.refusal else []
+    found += [problem for problem in await _losses(parts) if problem not in found]
     found += [
         f"the log of partition {p} ends at {newest.decode()}, before the position {position.decode()} that state has"
         for p, ((newest, _), position) in enumerate(zip(ends, positions, strict=True))
         if position and entry_id(newest) < entry_id(position)
     ]
     return [*found, *await _engine_problems(parts)]
+
+
+async def _losses(parts: api.Api) -> list[str]:
+    """What of the accepted events is gone, until somebody has accepted it."""
+    now = losses.answered((await parts.client.call(losses.packed(parts.store)))[0])
+    back = losses.went_back(parts.store, parts.appender.mark.ends, now)
+    return [*([back] if back else []), *losses.unknown(now)]
 
 
 async def _engine_problems(parts: api.Api) -> list[str]:

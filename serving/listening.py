@@ -17,8 +17,9 @@ import uvicorn
 from feature_repo.settings import SettingError, Settings, load
 from feature_repo.vocabulary import Vocabulary, VocabularyError
 from feature_repo.vocabulary import load as load_vocabulary
+from flows.losses import WentBack, created, once_held
 from flows.resp import StoreError
-from flows.store import Store, connect, create, durability
+from flows.store import Store, connect, durability
 from serving.deadlines import watch
 from serving.front import Front
 from serving.shortcut import Quick, Shortcuts, protocol
@@ -33,11 +34,18 @@ Serve = Callable[[Settings, Store, Vocabulary], Awaitable[None]]
 
 
 def opened(settings: Settings) -> Store:
-    """The store, waited for, and created if need be. Raises StoreError."""
+    """The store, waited for, and created if need be; where it was emptied, as it was. Raises StoreError."""
     with contextlib.closing(_reached(settings, time.monotonic() + PATIENCE)) as client:
         for warning in durability(client):
             log.warning("%s", warning)
-        return create(client, settings)
+        try:
+            return created(client, settings)
+        except WentBack as error:
+            log.error("%s", error)  # noqa: TRY400  # it is /readyz that has to say it
+            store = once_held(settings)
+            if store is None:
+                raise
+            return store
 
 
 def _reached(settings: Settings, deadline: float) -> redis.Redis:

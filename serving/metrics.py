@@ -1,7 +1,7 @@
 """/metrics in Prometheus' text format (https://prometheus.io/docs/instrumenting/exposition_formats/).
 
 Counts and positions are read in one transaction, so that
-accepted = processed + duplicate + unknown + late + quarantined + lag holds at every reading.
+accepted = processed + duplicate + unknown + late + quarantined + lost + lag holds at every reading.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from feature_repo import keys
+from flows import losses
 from flows.partition import entry_id
 from flows.progress import OUTCOMES
 from flows.resp import pack
@@ -72,6 +73,8 @@ LEARNING = {  # of the process that learns from outcomes
     "alarm_size": ("learning_alarm_size", "how far the mean error moved in the latest of them"),
     "calibrations": ("learning_calibrations", "organisations whose scores an online calibration moves"),
 }
+GONE = "events that were accepted and that the store does not have any more: it was emptied, or restored older"
+MISSING = "events accepted that are not in the lake: they were gone from the log before it came for them"
 NOBODY_CAME = "outcome events dropped because nobody came to learn from them"
 CONSISTENCY = {  # what `telltale consistency` found last; absent until it ran
     "at_seconds": "when it ran, seconds since 1970",
@@ -134,12 +137,15 @@ async def metrics(request: Request) -> Response:
     parts = api.of(request)
     readings, said, now = await _read(parts)
     wall = now if parts.store.clock == "wall" else None
+    standing = losses.answered((await parts.client.call(losses.packed(parts.store)))[0])
     found = [
         *_events(readings),
         _partitioned("telltale_events_lag", "events accepted and not yet worked", [r.lag for r in readings]),
         _partitioned(
             "telltale_lag_seconds", "age of the oldest entry that waits", [r.lag_seconds(wall) for r in readings]
         ),
+        _partitioned("telltale_events_gone", GONE, losses.behind(parts.appender.mark.ends, standing)),
+        _partitioned("telltale_lake_missing_total", MISSING, [p.missing for p in standing.partitions], "counter"),
         *_engine(said.engine),
         *_lake(said),
         *_told(DELIVERY, "channel", said.delivery),

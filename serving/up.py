@@ -13,6 +13,7 @@ from feature_repo import vocabulary
 from feature_repo.settings import Settings
 from flows import store
 from flows.embedded import Embedded
+from flows.losses import created
 from serving import write_keys
 from serving.client import Door
 from serving.complaint import Complaint
@@ -83,7 +84,7 @@ def prepare(settings: Settings) -> Ground:
     server = None if settings.redis_url else _own_server(settings)
     try:
         client = store.connect(settings)
-        store.create(client, settings)
+        created(client, settings)
         key, new = write_keys.first(client)
         return Ground(settings, server, key, new, tuple(store.durability(client)))
     except store.StoreError:

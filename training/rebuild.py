@@ -19,8 +19,9 @@ from flows import lake_files as files
 from flows.alert_store import open_alerts
 from flows.entry import Kind, tick
 from flows.external import ExternalView
+from flows.high_mark import End, forget, marked
 from flows.lake_files import Id, id_of
-from flows.lake_read import LakeReader
+from flows.lake_read import LakeReader, Window
 from flows.lake_store import Identity
 from flows.plan import Plan
 from flows.push import Push
@@ -36,6 +37,10 @@ from training.relogged import Entry, entries
 PIECE = 10_000  # events appended at once, and then written
 DAY_MINUTES = 1440
 EVENTS, PASSED = b"events", b"passed"  # what is done next: the log; time and episodes
+_HELD = """
+    SELECT count(*) AS n FROM rows WHERE mid <> 0
+    AND (split_part(entry_id, '-', 1)::BIGINT, split_part(entry_id, '-', 2)::BIGINT) <= (?, ?)
+"""
 Step = Callable[[int], None]  # told how many rows more are done
 
 
@@ -58,6 +63,7 @@ class Rebuild:
         self._settings, self._vocabulary, self._client, self._dial = settings, vocabulary, client, dial
         self._models = models
         self.store = Store(whose.partitions, whose.clock, whose.seed, whose.version)
+        self.lost: list[int] | None = _not_in_the_lake(settings, vocabulary, whose)
         self._views = {v.name: ExternalView(v, vocabulary.entity_of(v)) for v in vocabulary.external}
 
     def begin(self) -> None:
@@ -83,6 +89,7 @@ class Rebuild:
             self._pass_time()
             self._worked(engine)
             engine.reopen(self._opened())
+            forget(self._settings.home)
             self._client.delete(keys.REBUILDING)
             engine.close()
         finally:
@@ -151,7 +158,14 @@ class Rebuild:
     def _pass_on(self, joined: Rejoined) -> None:
         """Once: in one transaction with the word that it is done."""
         passed = [append(self.store.clock, a.partition, a.ms, "e", a.e, *a.content.fields) for a in joined.rest()]
-        self._transaction([*passed, pack("SET", keys.REBUILDING, PASSED)])
+        self._transaction([*passed, *self._loss(), pack("SET", keys.REBUILDING, PASSED)])
+
+    def _loss(self) -> Iterator[bytes]:
+        """What nobody has any more was accepted all the same; whoever rebuilds is told of it."""
+        for p, count in enumerate(self.lost or ()):
+            yield pack("HINCRBY", keys.counts(p), "accepted", count)
+            yield pack("HINCRBY", keys.counts(p), "lost", count)
+            yield pack("HSET", keys.LOSSES, p, count)
 
     def _transaction(self, commands: list[bytes]) -> None:
         """Raises Refused with the first command that the store did not take."""
@@ -182,6 +196,21 @@ class Rebuild:
             found.setdefault(identity(self.store, f"{organisation}/{user}".encode()), {})[kind] = ms
         alerts.close()
         return found
+
+
+def _not_in_the_lake(settings: Settings, vocabulary: Vocabulary, whose: Identity) -> list[int] | None:
+    """By partition, how many events were acknowledged that the lake does not have; None where that cannot be known."""
+    known = marked(settings.home, whose.seed)
+    if known is None or whose.removed_until:
+        return None
+    reader = LakeReader(settings.lake, vocabulary, whose)
+    return [max(end.accepted - _held(reader, p, end), 0) for p, end in enumerate(known.ends)]
+
+
+def _held(reader: LakeReader, partition: int, end: End) -> int:
+    """Events of the lake up to this entry."""
+    found = reader.sql(_HELD, Window(partitions=(partition,)), (end.entry.ms, end.entry.seq))
+    return int(found["n"][0].as_py())
 
 
 def _pieces(found: Iterable[Entry]) -> Iterator[list[Entry]]:

@@ -16,6 +16,7 @@ from feature_repo.vocabulary import load
 from flows.alerting import watched
 from flows.lake_shelf import LakeError
 from flows.lake_store import identity, locked
+from flows.losses import told
 from flows.resp import StoreError
 from flows.store import connect, dial, embedded
 from training.rebuild import Rebuild
@@ -45,8 +46,17 @@ def run(given: argparse.Namespace) -> int:
                 raise StoreError(f"{str(error).splitlines()[0]}; `telltale rebuild` goes on from here") from error
     if whose.removed_until:
         print(f"beware: the lake keeps no events up to {whose.removed_until}, so what came of them is not restored")
+    print(_loss(job.lost))
     print("rebuilt: state, features and counts are what the lake holds. Write keys are new: `telltale up` makes one")
     return 0
+
+
+def _loss(lost: list[int] | None) -> str:
+    if lost is None:
+        return "lost: what had been accepted beyond the lake; how many events that were is not known"
+    if not any(lost):
+        return "lost: nothing that is known to have been accepted"
+    return f"lost: {told(lost)} that had not reached the lake"
 
 
 @contextmanager

@@ -15,7 +15,7 @@ import pytest
 from feature_repo.settings import Settings
 from feature_repo.vocabulary import Vocabulary
 from flows.resp import Lost
-from flows.store import Embedded, embedded
+from flows.store import Embedded, Store, embedded
 from serving.append import Appender, Group, Unavailable
 from serving.connection import Connection
 from tests.live import Live, live
@@ -211,7 +211,7 @@ def test_a_store_that_goes_away_is_said_once(tmp_path: Path) -> None:
     async def said() -> str:
         group = waited_for()
         with pytest.raises(Lost):
-            await Appender(Settings(home=tmp_path), Vocabulary(), "wall")._commit(Gone(), group)
+            await Appender(Settings(home=tmp_path), Vocabulary(), Store(1, "wall", 1))._commit(Gone(), group)
         return str(group.waiting[0].exception())
 
     assert asyncio.run(said()) == (
@@ -223,7 +223,7 @@ def test_nobody_waits_for_an_append_that_never_began(tmp_path: Path) -> None:
     """The second append is cancelled, by the failure of the first, before its first step."""
 
     async def answers() -> list[bool]:
-        appender = Appender(Settings(home=tmp_path), Vocabulary(), "wall")
+        appender = Appender(Settings(home=tmp_path), Vocabulary(), Store(1, "wall", 1))
         groups = [waited_for(), waited_for()]
         appender._groups.extend(groups)
         appender._wake.set()
