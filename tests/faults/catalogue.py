@@ -12,7 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TypeAlias
 
-from tests.faults import disks, kills, stalls
+from tests.faults import disks, kills, lost, stalls
 from tests.faults.found import Found
 from tests.faults.site import Site
 
@@ -54,4 +54,9 @@ ON_A_SITE: dict[str, OnSite] = {
     "poison: raises": stalls.raises,
     "poison: crashes": stalls.crashes,
 }
-ALONE: dict[str, Alone] = {}
+ALONE: dict[str, Alone] = {
+    "lost: store emptied": lost.emptied,
+    "lost: store restored older": lost.older,
+    "lost: one partition restored older": lost.older_partition,
+    "lost: log trimmed too far": lost.trimmed,
+}
