@@ -6,6 +6,7 @@ import argparse
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import msgspec
 import redis
 import sqlalchemy as sa
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -15,8 +16,8 @@ from feature_repo.settings import Settings
 from feature_repo.vocabulary import load
 from flows.alerting import watched
 from flows.lake_shelf import LakeError
-from flows.lake_store import identity, locked
-from flows.losses import told
+from flows.lake_store import Identity, identity, locked
+from flows.losses import once_held, told
 from flows.resp import StoreError
 from flows.store import connect, dial, embedded
 from training.rebuild import Rebuild
@@ -31,6 +32,8 @@ def run(given: argparse.Namespace) -> int:
     """Raises NotEmpty, LakeError, StoreError."""
     settings = configuration.load()
     whose = identity(settings.lake)
+    if whose is None and (store := once_held(settings)):  # lost before the lake first ran
+        whose = Identity(**msgspec.structs.asdict(store))
     if whose is None:
         raise LakeError(f"{settings.lake}: expected the lake of an earlier store, with its store.json; there is none")
     with locked(settings.lake), _store(settings) as client:

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TypeAlias
 
-from tests.faults import disks, kills, lost, stalls
+from tests.faults import disks, kills, lost, small_disk, stalls
 from tests.faults.found import Found
 from tests.faults.site import Site
 
@@ -59,4 +59,5 @@ ALONE: dict[str, Alone] = {
     "lost: store restored older": lost.older,
     "lost: one partition restored older": lost.older_partition,
     "lost: log trimmed too far": lost.trimmed,
+    "disk: full (a small tmpfs)": small_disk.full,
 }
