@@ -12,7 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TypeAlias
 
-from tests.faults import disks, kills, lost, small_disk, stalls
+from tests.faults import disks, kills, lost, small_disk, stalls, versions
 from tests.faults.found import Found
 from tests.faults.site import Site
 
@@ -60,4 +60,6 @@ ALONE: dict[str, Alone] = {
     "lost: one partition restored older": lost.older_partition,
     "lost: log trimmed too far": lost.trimmed,
     "disk: full (a small tmpfs)": small_disk.full,
+    "models: damaged versions": versions.damaged,
+    "models: promotions and rollbacks": versions.swapped,
 }

@@ -10,7 +10,7 @@ import re
 import subprocess
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from contextlib import closing
 from typing import Any, TypeAlias
 
@@ -19,6 +19,7 @@ import redis
 
 from feature_repo import keys
 from flows.alert import MIN_CONFIDENCE
+from flows.entry import Kind, decode
 from flows.store import connect, open_store
 from serving.client import Closed, Turned
 from serving.metrics_read import values
@@ -130,8 +131,17 @@ def not_in_the_lake(site: Site) -> Entries:
     return {(each.partition, each.entry) for each in site.tap.logged()} - held
 
 
-def verdict(site: Site, gone: Entries, unkept: Entries, lost: int) -> Verdict:
-    """Beyond the loss that was told: of the entries `gone` nothing may count, those `unkept` may not be in the lake."""
+def heirs(trimmed: Iterable[tuple[bytes, dict[bytes, bytes]]]) -> set[str]:
+    """Users to whom what somebody anonymous had done was on its way in these entries: it went with them."""
+    entries = (decode(fields[b"e"]) for _, fields in trimmed)
+    return {entry.name(0).decode().partition("/")[2] for entry in entries if entry.kind == Kind.ABSORB}
+
+
+def verdict(site: Site, gone: Entries, unkept: Entries, lost: int, poorer: Collection[str] = ()) -> Verdict:
+    """Beyond the loss that was told: of the entries `gone` nothing may count, those `unkept` may not be in the lake.
+
+    `poorer`: users of whom less may be known.
+    """
     _stir(site, gone)
     with closing(connect(site.settings)) as client:
         store = open_store(client)
@@ -144,10 +154,13 @@ def verdict(site: Site, gone: Entries, unkept: Entries, lost: int) -> Verdict:
         oracle = told((each.now, each.call) for each in worked)
         oracle.outcomes["lost"] = lost
         judge._of_counters(made.counts(client, store), oracle, found)
+        for user in poorer:
+            oracle.people.pop(user, None)
         judge._of_features(client, oracle, found)
         kept = [each for each in logged if (each.partition, each.entry) not in unkept]
         judge._of_the_lake(site, client, store, kept, found)
         _of_alerts(site, client, logged, worked, found)
+    found.lost = {what: why for what, why in found.lost.items() if what.removeprefix("alert of ") not in poorer}
     return found
 
 

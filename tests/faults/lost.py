@@ -9,7 +9,7 @@ import random
 import shutil
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from contextlib import closing
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -128,31 +128,49 @@ def _trimmed(site: Site, dice: random.Random, found: Found) -> None:
     for name in ("engine", "lake"):
         site.kill(PROCESSES[name], signal.SIGSTOP)
     site.let_through(dice.randint(50, 200))
-    reached = [("GET", name(p)) for name in (keys.position, keys.lake_position) for p in range(PARTITIONS)]
-    replies = at_once(site, *reached, *(("XTRIM", keys.log(p), "MAXLEN", 0) for p in range(PARTITIONS)))
-    before = {(each.partition, each.entry): None for each in site.tap.logged()}
+    reached, poorer = _trim(site)
+    before = dict.fromkeys((each.partition, each.entry) for each in site.tap.logged())
     for name in ("engine", "lake"):
         if dice.random() < 0.5:
             site.kill(PROCESSES[name])
         site.kill(PROCESSES[name], signal.SIGCONT)
     site.let_through(100)
     site.rest()
+    lost, unkept = _told_of_the_trim(site)
+    sets = [_last(site, before, counts, positions) for counts, positions in zip((lost, unkept), reached, strict=True)]
+    assert "are lost" in gone.run(site, "doctor", "--accept-loss")
+    gone.eventually(lambda: not site.problem(), "not ready, though the loss was accepted")
+    found.notes["histories_lost"] = int(found.notes.get("histories_lost", 0)) + len(poorer)
+    _judge(site, found, sets[0], sets[1], sum(lost), poorer)
+
+
+def _trim(site: Site) -> tuple[tuple[list[bytes], list[bytes]], set[str]]:
+    """The positions of engine and lake by then; who was about to inherit an anonymous history."""
+    each, n = range(PARTITIONS), PARTITIONS
+    ask = [("GET", name(p)) for name in (keys.position, keys.lake_position) for p in each]
+    whole = [("XRANGE", keys.log(p), "-", "+") for p in each]
+    replies = at_once(site, *ask, *whole, *(("XTRIM", keys.log(p), "MAXLEN", 0) for p in each))
+    engine, lake = replies[:n], replies[n : 2 * n]
+    beyond = [
+        (entry, fields)
+        for position, entries in zip(engine, replies[2 * n : 3 * n], strict=True)
+        for entry, fields in entries
+        if entry_id(entry) > entry_id(position or b"0-0")
+    ]
+    return (engine, lake), gone.heirs(beyond)
+
+
+def _told_of_the_trim(site: Site) -> tuple[list[int], list[int]]:
+    """By partition, what is said to be lost to the engine, and to the lake: everywhere the same."""
     said = str(gone.eventually(lambda: "are lost" in (now := site.problem()) and now, "no alarm of what was trimmed"))
     gone.eventually(lambda: "not in the lake" in site.problem(), "no alarm of what the lake never got")
     assert "are lost" in (site.settings.home / "logs" / "engine.log").read_text()
-    assert metric(site, "telltale_events_lost_total") == number(said)
     with closing(connect(site.settings)) as client:
         lost = [int(client.hget(keys.counts(p), "lost") or 0) for p in range(PARTITIONS)]
         unkept = [int(client.hget(keys.lake_counts(p), "missing") or 0) for p in range(PARTITIONS)]
-    assert sum(lost) == number(said)
+    assert sum(lost) == number(site.problem()) == metric(site, "telltale_events_lost_total"), said
     assert sum(unkept) == metric(site, "telltale_lake_missing_total")
-    sets = [
-        _last(site, before, counts, positions)
-        for counts, positions in ((lost, replies[:PARTITIONS]), (unkept, replies[PARTITIONS : 2 * PARTITIONS]))
-    ]
-    assert "are lost" in gone.run(site, "doctor", "--accept-loss")
-    gone.eventually(lambda: not site.problem(), "not ready, though the loss was accepted")
-    _judge(site, found, *sets, sum(lost))
+    return lost, unkept
 
 
 def _last(site: Site, before: dict[tuple[int, bytes], None], counts: list[int], positions: list[bytes]) -> Entries:
@@ -217,12 +235,12 @@ def _rebuild_and_judge(site: Site, found: Found) -> None:
     _judge(site, found, unkept, unkept, lost)
 
 
-def _judge(site: Site, found: Found, lost: Entries, unkept: Entries, told: int) -> None:
+def _judge(site: Site, found: Found, lost: Entries, unkept: Entries, told: int, poorer: Collection[str] = ()) -> None:
     site.write()
     site.let_through(200)
     site.recovered()
     site.rest()
-    now = gone.verdict(site, lost, unkept, told)
+    now = gone.verdict(site, lost, unkept, told, poorer)
     found.events += now.events
     found.lost, found.doubled = found.lost + len(now.lost), found.doubled + len(now.doubled)
     found.phantom += len(now.phantom)

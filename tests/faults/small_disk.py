@@ -70,7 +70,9 @@ def _filled_again(site: Site, dice: random.Random, until: float) -> Found:
         site.recovered(GIVE_UP_S)
         found.recovery_s.append(time.monotonic() - at)
         found.runs += 1
-        found.notes["seconds_not_ready"] = round(float(found.notes.get("seconds_not_ready", 0.0)) + failing, 1)
+        found.notes["seconds_without_answer"] = round(
+            float(found.notes.get("seconds_without_answer", 0.0)) + failing, 1
+        )
     site.rest()
     now = verdict(site)
     found.events, found.lost, found.doubled, found.phantom = (
