@@ -230,9 +230,16 @@ def _rebuild_and_judge(site: Site, found: Found) -> None:
     assert lost == truth, f"`telltale rebuild` says that {lost} events are lost, in truth {truth}"
     site.settings = msgspec.structs.replace(site.settings, lake_seconds=1)
     site.begin()
-    site.until_ready()
+    _until_ready(site)
     found.recovery_s.append(time.monotonic() - at)
     _judge(site, found, unkept, unkept, lost)
+
+
+def _until_ready(site: Site) -> None:
+    try:
+        site.until_ready()
+    except (AssertionError, OSError) as error:
+        raise AssertionError(f"not ready after the rebuild: {site.problem()}") from error
 
 
 def _judge(site: Site, found: Found, lost: Entries, unkept: Entries, told: int, poorer: Collection[str] = ()) -> None:
