@@ -162,15 +162,29 @@ def _trim(site: Site) -> tuple[tuple[list[bytes], list[bytes]], set[str]]:
 
 def _told_of_the_trim(site: Site) -> tuple[list[int], list[int]]:
     """By partition, what is said to be lost to the engine, and to the lake: everywhere the same."""
-    said = str(gone.eventually(lambda: "are lost" in (now := site.problem()) and now, "no alarm of what was trimmed"))
-    gone.eventually(lambda: "not in the lake" in site.problem(), "no alarm of what the lake never got")
-    assert "are lost" in (site.settings.home / "logs" / "engine.log").read_text()
     with closing(connect(site.settings)) as client:
+        gone.eventually(lambda: _accounted_for(client), "what was trimmed is never accounted for")
         lost = [int(client.hget(keys.counts(p), "lost") or 0) for p in range(PARTITIONS)]
         unkept = [int(client.hget(keys.lake_counts(p), "missing") or 0) for p in range(PARTITIONS)]
-    assert sum(lost) == number(site.problem()) == metric(site, "telltale_events_lost_total"), said
+    said = gone.run(site, "doctor")
+    for problem in (site.problem(), said):
+        assert f"{sum(lost)} accepted events" in problem, problem
+        assert f"{sum(unkept)} accepted events" in problem, problem
+    assert "are lost" in (site.settings.home / "logs" / "engine.log").read_text()
+    assert "are not in the lake" in (site.settings.home / "logs" / "lake.log").read_text()
+    assert sum(lost) == metric(site, "telltale_events_lost_total")
     assert sum(unkept) == metric(site, "telltale_lake_missing_total")
     return lost, unkept
+
+
+def _accounted_for(client: Any) -> bool:
+    """By the engine and by the lake, all that was accepted."""
+    for p in range(PARTITIONS):
+        counts = {name: int(count) for name, count in client.hgetall(keys.counts(p)).items()}
+        accepted = counts.pop(b"accepted", 0)
+        if accepted != sum(counts.values()) or accepted != sum(map(int, client.hvals(keys.lake_counts(p)))):
+            return False
+    return True
 
 
 def _last(site: Site, before: dict[tuple[int, bytes], None], counts: list[int], positions: list[bytes]) -> Entries:
