@@ -126,7 +126,7 @@ def test_a_store_restored_older_takes_nothing_until_the_loss_is_accepted(
 
 
 def test_one_partition_that_goes_back_under_us_is_noticed(api: Live) -> None:
-    """By the next append, which is not acknowledged."""
+    """By the next append, which is not acknowledged; once the newer one is back all goes on by itself."""
     assert post(api, 9).status == 200
     with closing(connect(api.settings)) as client:
         for p in range(2):
@@ -134,3 +134,7 @@ def test_one_partition_that_goes_back_under_us_is_noticed(api: Live) -> None:
     assert post(api, 9).status == 503
     soon(lambda: "went back in time" in problem(api))
     assert "2 accepted events" in problem(api)
+    with closing(connect(api.settings)) as client:
+        for p in range(2):
+            client.hincrby(keys.counts(p), "accepted", 1)
+    soon(lambda: post(api, 9).status == 200)

@@ -18,11 +18,13 @@ import redis
 
 from feature_repo import keys
 from feature_repo.settings import Settings
-from flows import lake_predictions, lake_store
+from flows import lake_predictions, lake_store, losses
 from flows.alert import decode
 from flows.alert_store import open_alerts
 from flows.engine import Engine
+from flows.high_mark import End, HighMark
 from flows.lake_read import LakeReader
+from flows.partition import entry_id
 from flows.store import StoreError, create, dial, open_store
 from onnx_models.session import Model
 from tests.flows import streams_made as made
@@ -147,6 +149,27 @@ def test_counts_add_up(run: Run) -> None:
     counts = made.counts(run.client, run.store)
     assert counts["accepted"] == 150
     assert sum(n for name, n in counts.items() if name != "accepted") == 150
+    go_on(run)
+
+
+def test_what_the_lake_never_got_is_told_and_counted(run: Run) -> None:
+    """Of all that was acknowledged; whoever rebuilds knows of it, so nothing is in the way of going on."""
+    lived(run, 4, 150)
+    run.push("lead_crm", "l1", START + 61 * DAY, {"source_quality": 0.5})
+    end(run)
+    late = {"type": "track", "userId": "u1", "event": "Document Viewed", "messageId": "late"}
+    run.door.post(START + 62 * DAY, late | {"timestamp": iso(START + 62 * DAY)})
+    accepted = [int(run.client.hget(keys.counts(p), "accepted") or 0) for p in range(2)]
+    ends = [run.client.xinfo_stream(keys.log(p))["last-generated-id"] for p in range(2)]
+    high = HighMark(run.settings, run.store)
+    high.raise_to([End(count, entry_id(last)) for count, last in zip(accepted, ends, strict=True)])
+    wipe(run)
+    rebuilt(run)
+    counts = made.counts(run.client, run.store)
+    assert (counts["accepted"], counts["lost"]) == (152, 1)
+    assert sum(n for name, n in counts.items() if name != "accepted") == 152
+    assert losses.problems(run.client, run.settings, run.store) == []
+    assert losses.opened(run.client, run.settings) == run.store
     go_on(run)
 
 
