@@ -123,6 +123,7 @@ class Appender:
         self._wake = asyncio.Event()
         self._refusal = "not connected to the store yet"  # empty: open
         self._full = ""  # why the store takes no more, as last polled
+        self._halted = False  # the store is not what it was: nothing more is sent
         self._last: dict[int, int] = {}  # log clock: partition -> ms of its newest entry
         self._tasks: list[asyncio.Task[None]] = []
 
@@ -206,7 +207,7 @@ class Appender:
         if wrong is not None:
             connection.close()
             raise wrong
-        self._refusal = ""
+        self._refusal, self._halted = "", False
         return connection
 
     def _fail(self, why: str) -> None:
@@ -225,7 +226,7 @@ class Appender:
                 await self._wake.wait()
                 await asyncio.sleep(0)  # requests that came in the same turn of the loop share the append
                 await free.acquire()
-                if self._groups and self._groups[0].waiting:
+                if self._groups and self._groups[0].waiting and not self._halted:
                     group = self._groups.popleft()
                     commit = commits.create_task(self._commit(connection, group))
                     commit.add_done_callback(partial(self._over, group, free))
@@ -248,6 +249,9 @@ class Appender:
             self._note(group, answer)
         except Contradiction as error:
             group.finish(Unavailable(str(error)))
+            self._halted = True
+            with contextlib.suppress(StoreError):  # what is on its way is in the store, and so to be in the mark
+                await connection.call([pack("PING")])
             raise
         group.finish()
 
