@@ -12,6 +12,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable
 from contextlib import closing
+from functools import partial
 from typing import Any, TypeAlias
 
 import duckdb
@@ -73,7 +74,7 @@ def number(text: str) -> int:
     return int(found[1])
 
 
-def alarmed(site: Site, words: str, *, engine: bool = True) -> str:
+def alarmed(site: Site, words: str) -> str:
     """`/readyz` says so and goes on saying it, doctor and the logs too, and meanwhile nothing is acknowledged."""
     said = str(eventually(lambda: words in (now := site.problem()) and now, f"/readyz never says {words!r}"))
     before, until = len(site.ledger), time.monotonic() + STAYS_S
@@ -83,10 +84,13 @@ def alarmed(site: Site, words: str, *, engine: bool = True) -> str:
         time.sleep(0.2)
     assert len(site.ledger) == before, f"{len(site.ledger) - before} events acknowledged by a store that is not whole"
     assert words in (found := run(site, "doctor")), f"doctor does not say {words!r}: {found}"
-    for name in ("api", "engine") if engine else ("api",):
-        log = site.settings.home / "logs" / f"{name}.log"
-        eventually(lambda log=log: words in log.read_text(), f"{log.name} does not say {words!r}")
+    for name in ("api", "engine"):
+        eventually(partial(_logged, site, name, words), f"{name}.log does not say {words!r}")
     return said
+
+
+def _logged(site: Site, name: str, words: str) -> bool:
+    return words in (site.settings.home / "logs" / f"{name}.log").read_text()
 
 
 def metric(site: Site, name: str) -> int:
