@@ -8,20 +8,20 @@ brings its own.
 from __future__ import annotations
 
 import random
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import TypeAlias
 
-from tests.faults import disks, kills, stalls
+from tests.faults import disks, kills, soak, stalls
 from tests.faults.found import Found
-from tests.faults.site import Site
+from tests.faults.site import OnSite
 
-OnSite: TypeAlias = Callable[[Site, random.Random], float]
 Alone: TypeAlias = Callable[[float, random.Random, Path], Found]
 
 
 def _killed(*names: str) -> OnSite:
-    return lambda site, dice: kills.kill(site, dice, *names)
+    return lambda site, dice: kills.kill(site, dice, names)
 
 
 def _at(point: str) -> OnSite:
@@ -33,6 +33,7 @@ def _stalled(name: str, seconds: float) -> OnSite:
 
 
 ON_A_SITE: dict[str, OnSite] = {
+    "no fault: late, repeated, of the future, refused": lambda site, dice: time.monotonic(),
     **{f"kill -9: {name}": _killed(name) for name in kills.PROCESSES},
     "kill -9: engine and store": _killed("engine", "store"),
     "kill -9: some, also while they start": kills.some,
@@ -54,4 +55,6 @@ ON_A_SITE: dict[str, OnSite] = {
     "poison: raises": stalls.raises,
     "poison: crashes": stalls.crashes,
 }
-ALONE: dict[str, Alone] = {}
+ALONE: dict[str, Alone] = {
+    "soak: a fault every 30 s": soak.soak,
+}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import time
+from collections.abc import Iterable
 
 from tests.faults.mortal import POINTS, number
 from tests.faults.site import Site
@@ -19,8 +20,8 @@ PROCESSES = {
 }
 
 
-def kill(site: Site, dice: random.Random, *names: str) -> float:
-    """One of them, at a random moment."""
+def kill(site: Site, dice: random.Random, names: Iterable[str]) -> float:
+    """These, at a random moment."""
     time.sleep(dice.random() / 4)
     at = time.monotonic()
     for name in names:
@@ -31,12 +32,12 @@ def kill(site: Site, dice: random.Random, *names: str) -> float:
 def some(site: Site, dice: random.Random) -> float:
     """Two or three, also while they start."""
     for _ in range(dice.choice([2, 3])):
-        kill(site, dice, dice.choice(list(PROCESSES)))
+        kill(site, dice, [dice.choice(list(PROCESSES))])
     return time.monotonic()
 
 
 def all_children(site: Site, dice: random.Random) -> float:
-    return kill(site, dice, *PROCESSES)
+    return kill(site, dice, PROCESSES)
 
 
 def supervisor(site: Site, dice: random.Random) -> float:

@@ -12,10 +12,10 @@ from pathlib import Path
 
 import msgspec
 
-from tests.faults.catalogue import ALONE, ON_A_SITE, Alone, OnSite
+from tests.faults.catalogue import ALONE, ON_A_SITE, Alone
 from tests.faults.found import Found, Lacking, Row, row
 from tests.faults.judge import Verdict, verdict
-from tests.faults.site import Site
+from tests.faults.site import OnSite, Site
 from tests.faults.trouble import Trouble, missing
 
 SETTLE_S = 3.0  # what judging a fault takes, about

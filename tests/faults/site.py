@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import random
@@ -10,10 +11,10 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import closing, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import msgspec
 import redis
@@ -24,7 +25,7 @@ from flows.resp import StoreError
 from flows.store import connect
 from serving.client import Closed, Door, Turned
 from serving.supervisor import environment
-from tests.faults.calls import Calls
+from tests.faults.calls import Call, Calls
 from tests.faults.ledger import Client, Ledger, Writer
 from tests.faults.tap import Tap
 from tests.faults.trouble import Trouble
@@ -67,7 +68,7 @@ class Site:
         self.dice = random.Random(seed)
         self._writers: list[Writer] = []
         self._ending = threading.Event()
-        self._probes = 0
+        self._probes = itertools.count(1)
         self.up: Up | None = None
 
     # -- life
@@ -164,15 +165,18 @@ class Site:
 
     def recovered(self, patience: float = 90.0) -> None:
         """Until an event that is sent now shows in the store's features: the whole way is open again."""
-        self._probes += 1
-        user, deadline = f"probe-{self._seed}-{self._probes}", time.monotonic() + patience
-        call = {"type": "track", "event": "Document Viewed", "userId": user, "messageId": user}
-        call["timestamp"] = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+        call, deadline = self.probe(), time.monotonic() + patience
         with closing(Door(self.settings, KEY, timeout=2.0)) as door:
             Client(door, self.ledger, self.dice).send([call], until_told=True)
-        while not self._counted(user):
-            assert time.monotonic() < deadline, f"{user} was acknowledged, but does not count after {patience:.0f} s"
+        while not self._counted(call["userId"]):
+            assert time.monotonic() < deadline, f"{call} was acknowledged, but does not count after {patience:.0f} s"
             time.sleep(0.01)
+
+    def probe(self) -> Call:
+        """A document that somebody new opens now."""
+        user = f"probe-{self._seed}-{next(self._probes)}"
+        now = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+        return {"type": "track", "event": "Document Viewed", "userId": user, "messageId": user, "timestamp": now}
 
     def _counted(self, user: str) -> bool:
         with suppress(StoreError, redis.RedisError), closing(connect(self.settings)) as client:
@@ -222,3 +226,6 @@ class Site:
             except Closed:
                 return ""
         return ""
+
+
+OnSite: TypeAlias = Callable[[Site, random.Random], float]  # makes a fault; returns when the trouble was over
