@@ -61,7 +61,8 @@ def parser() -> argparse.ArgumentParser:
     _file_option(_add(commands, "backup", "log, state, SQL, lake and models into one file", _backup))
     _file_option(_add(commands, "restore", "a backup into a home where nothing is yet", _restore))
     _add(commands, "train", "a model, from histories to a new version in onnx_models", _job("train"), more=True)
-    _add(commands, "bench", "benchmarks of a checkout: `bench NAME`, --json for a machine", _bench, more=True)
+    _add(commands, "bench", "benchmarks of a checkout; --json for a machine", _of_a_checkout("bench"), more=True)
+    _add(commands, "faults", "the fault laboratory of a checkout", _of_a_checkout("faults"), more=True)
     _add(commands, "doctor", "what is missing or wrong, in plain words", _doctor)
     _user_options(_add(commands, "user", "one person: features, signals, scores and reasons", _user))
     _features_options(_add(commands, "features", "the feature store: check, address, serve, report", _features))
@@ -201,10 +202,13 @@ def _job(name: str) -> Act:
     return act
 
 
-def _bench(settings: Settings, given: argparse.Namespace, more: Sequence[str]) -> int:
-    if not (ROOT / "tests" / "bench").is_dir():
-        raise Complaint("the benchmarks live in a checkout (tests/bench): clone the repository, then `make bench`")
-    return _module("tests.bench", settings, *more)
+def _of_a_checkout(name: str) -> Act:
+    def act(settings: Settings, given: argparse.Namespace, more: Sequence[str]) -> int:
+        if not (ROOT / "tests" / name).is_dir():
+            raise Complaint(f"tests/{name} lives in a checkout: clone the repository, then `make {name}`")
+        return _module(f"tests.{name}", settings, *more)
+
+    return act
 
 
 def _doctor(settings: Settings, given: argparse.Namespace, more: Sequence[str]) -> int:

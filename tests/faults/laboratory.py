@@ -60,15 +60,15 @@ class Laboratory:
         return self._on_site(name, ON_A_SITE[name], budget, dice)
 
     def _alone(self, name: str, fault: Alone, budget: float, dice: random.Random) -> Row:
-        place = Path(tempfile.mkdtemp(prefix="telltale-faults-"))
+        place, found = Path(tempfile.mkdtemp(prefix="telltale-faults-")), row(name, self._seed, Found())
         try:
-            return row(name, self._seed, fault(budget, dice, place))
+            found = row(name, self._seed, fault(budget, dice, place))
         except Lacking as lacks:
-            return row(name, self._seed, Found(), skipped=str(lacks))
+            found = row(name, self._seed, Found(), skipped=str(lacks))
         except AssertionError as error:
-            return row(name, self._seed, Found(), broken=str(error))
-        finally:
-            shutil.rmtree(place, ignore_errors=True)
+            found = row(name, self._seed, Found(), broken=str(error) or repr(error))
+        self._clear(place, broken=not found.holds)
+        return found
 
     def _on_site(self, name: str, fault: OnSite, budget: float, dice: random.Random) -> Row:
         found, broken = Found(), ""
@@ -113,5 +113,11 @@ class Laboratory:
                 site.close()
             except AssertionError as error:
                 sys.stdout.write(f"at the end: {error}\n")
-        if place is not None and not (broken and self._keep):
+        if place is not None:
+            self._clear(place, broken=broken)
+
+    def _clear(self, place: Path, *, broken: bool) -> None:
+        if broken and self._keep:
+            sys.stdout.write(f"kept: {place}\n")
+        else:
             shutil.rmtree(place, ignore_errors=True)
