@@ -37,7 +37,7 @@ ON_A_SITE: dict[str, OnSite] = {
     **{f"kill -9: {name}": _killed(name) for name in kills.PROCESSES},
     "kill -9: engine and store": _killed("engine", "store"),
     "kill -9: some, also while they start": kills.some,
-    "kill -9: all": kills.all_children,
+    "kill -9: all": kills.everything,
     "kill -9: supervisor": kills.supervisor,
     **{f"kill -9 at a point: {point}": _at(point) for point in kills.names()},
     "power loss": disks.power_loss,
@@ -58,3 +58,25 @@ ON_A_SITE: dict[str, OnSite] = {
 ALONE: dict[str, Alone] = {
     "soak: a fault every 30 s": soak.soak,
 }
+
+CUT = (  # what a short run makes: one of each kind
+    "no fault: late, repeated, of the future, refused",
+    "kill -9: api",
+    "kill -9: engine",
+    "kill -9: store",
+    "kill -9: all",
+    "kill -9: supervisor",
+    "kill -9 at a point: api: between append and answer",
+    "kill -9 at a point: engine: between state and position",
+    "kill -9 at a point: engine: before alerts and position",
+    "kill -9 at a point: drain: alert in SQL, still in the stream",
+    "kill -9 at a point: lake: file written, before its position",
+    "power loss",
+    "disk: syncs fail",
+    "disk: no space",
+    "store out of memory",
+    "SQLite locked",
+    "stall: engine",
+    "clock jumps",
+    "poison: crashes",
+)

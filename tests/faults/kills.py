@@ -36,8 +36,13 @@ def some(site: Site, dice: random.Random) -> float:
     return time.monotonic()
 
 
-def all_children(site: Site, dice: random.Random) -> float:
-    return kill(site, dice, PROCESSES)
+def everything(site: Site, dice: random.Random) -> float:
+    """All at once, `telltale up` too, which somebody starts again."""
+    time.sleep(dice.random() / 4)
+    at = time.monotonic()
+    site.vanish()
+    site.begin()
+    return at
 
 
 def supervisor(site: Site, dice: random.Random) -> float:

@@ -36,7 +36,7 @@ PROBE_S = 0.2
 FAULTS: dict[str, OnSite] = {
     **{name: partial(kills.kill, names=(name,)) for name in PROCESSES},
     "some": kills.some,
-    "all": kills.all_children,
+    "all": kills.everything,
     "power": disks.power_loss,
     "syncs fail": disks.cannot_sync,
     "no space": disks.no_space,
