@@ -68,7 +68,7 @@ def test_the_rest_flows(valkey: Embedded, settings: Settings, how: str) -> None:
         (dead,) = client.xrange(keys.DEAD)
         assert b"engines died over it" in dead[1][b"reason"]
         assert engines.died == died >= 4
-        until(lambda: not client.exists(keys.TRIES, keys.DEATHS))
+        until(lambda: not client.exists(keys.TRIES, *map(keys.deaths, range(store.partitions))))
 
 
 def until(condition: Callable[[], bool]) -> None:
