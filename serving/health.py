@@ -15,8 +15,6 @@ from serving.errors import json_response, unavailable
 from serving.messages import Check
 from serving.openapi import Operation
 
-SILENCE = 5.0  # seconds without a word of an engine that make it not ready
-
 # Ids of the newest entry ever, and of the oldest one behind a position; entries themselves stay in the store.
 LOG_ENDS = """
 local newest, waiting = '0-0', false
@@ -68,15 +66,15 @@ async def _problems(parts: api.Api) -> list[str]:
 
 async def _engine_problems(parts: api.Api) -> list[str]:
     partitions = range(parts.store.partitions)
-    owners, told, (seconds, _) = await parts.client.call(
+    owners, told, (seconds, micros) = await parts.client.call(
         pack("MGET", *map(keys.lease, partitions)), pack("HGETALL", keys.ENGINES), pack("TIME")
     )
     idle = [str(p) for p in partitions if not owners[p]]
     found = [f"no engine works partitions {', '.join(idle)}"] if idle else []
     for name, said in engines(dict(zip(told[::2], told[1::2], strict=True))).items():
-        silent = int(seconds) - said.at / 1000
-        if silent > SILENCE and (idle or name.encode() in owners):  # of others the partitions were taken over
-            found.append(f"the engine {name} has not been heard of for {silent:.0f} s")
+        now = int(seconds) * 1000 + int(micros) // 1000
+        if not said.lives(now) and (idle or name.encode() in owners):  # of others the partitions were taken over
+            found.append(f"the engine {name} has not been heard of for {(now - said.at) / 1000:.0f} s")
     return found
 
 
