@@ -137,13 +137,19 @@ def _peer(settings: Settings) -> float:
 def running(settings: Settings, client: redis.Redis) -> Iterator[subprocess.Popen[bytes]]:
     """The engine as `telltale up` starts it, once it says that it lives."""
     client.delete(keys.ENGINES)
-    command = [sys.executable, "-m", "flows.alerting"]
-    engine = subprocess.Popen(command, cwd=ROOT, env=environment(settings), stderr=subprocess.DEVNULL)
-    try:
+    with started(settings) as engine:
         while not gauges(client):
             if engine.poll() is not None:
                 raise RuntimeError(f"expected an engine that runs, it ended with {engine.returncode}")
             time.sleep(0.05)
+        yield engine
+
+
+@contextlib.contextmanager
+def started(settings: Settings) -> Iterator[subprocess.Popen[bytes]]:
+    command = [sys.executable, "-m", "flows.alerting"]
+    engine = subprocess.Popen(command, cwd=ROOT, env=environment(settings), stderr=subprocess.DEVNULL)
+    try:
         yield engine
     finally:
         engine.terminate()
