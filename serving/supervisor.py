@@ -57,8 +57,8 @@ CHILDREN = (
 def children(settings: Settings) -> tuple[Child, ...]:
     """All of them, and as many engines as are wanted: engine, engine-2, ..."""
     names = ["engine", *(f"engine-{n}" for n in range(2, settings.engines + 1))][: settings.engines]
-    engines = (msgspec.structs.replace(ENGINE, name=name) for name in names)
-    return (*engines, *(child for child in CHILDREN if child is not ENGINE))
+    engines = [msgspec.structs.replace(ENGINE, name=name) for name in names]
+    return tuple(one for child in CHILDREN for one in (engines if child is ENGINE else [child]))
 
 
 def environment(settings: Settings) -> dict[str, str]:
