@@ -67,7 +67,7 @@ class Sent(msgspec.Struct, frozen=True):
 
 
 # The log's clock stands at its end from the start, in every partition: messages are remembered for a day of it.
-CLOCK = [Sent(f"clock-{i}", f"nobody-{i}", "Document Viewed", LAST, 0) for i in range(16)]
+CLOCK = [Sent(f"clock-{i}", f"nobody-{i}", "Document Viewed", LAST, 0) for i in range(64)]
 
 
 class Writer(threading.Thread):
