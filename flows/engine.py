@@ -46,7 +46,7 @@ BUSY_S = 0.002  # how long it waits for a write under way before it reads on
 
 
 class Engine:
-    """All partitions of one worker."""
+    """The partitions of one worker, as long as they are the same."""
 
     def __init__(
         self,
@@ -60,7 +60,7 @@ class Engine:
         owner: str = "engine",
     ) -> None:
         self.plan = Plan(vocabulary)
-        self.settings, self.store, self.client = settings, store, client
+        self.settings, self.store, self.client, self.owner = settings, store, client, owner
         numbers = range(store.partitions) if partitions is None else partitions
         self._dial, self._connections = dial, list[Connection]()
         self.partitions = {p: self._own(p, owner) for p in numbers}

@@ -51,6 +51,7 @@ def parser() -> argparse.ArgumentParser:
     top = argparse.ArgumentParser(prog="telltale", description="Notices within a second that a person is about to act.")
     commands = top.add_subparsers(title="commands", metavar="COMMAND", required=True)
     _add(commands, "up", "everything but the simulator; what dies is started again", _up)
+    _add(commands, "engine", "one more engine over a store that runs, here or on another machine", _engine)
     _simulator_options(_add(commands, "run", "everything, with simulated people, on the screen", _run))
     _simulator_options(_add(commands, "simulate", f"simulated people, {INTO}", _simulate))
     _replay_options(_add(commands, "replay", f"the calls of a file, {INTO}", _replay))
@@ -155,6 +156,12 @@ def _up(settings: Settings, given: argparse.Namespace, more: Sequence[str]) -> N
     from serving.up import up
 
     up(settings)
+
+
+def _engine(settings: Settings, given: argparse.Namespace, more: Sequence[str]) -> None:
+    from serving.up import engine
+
+    engine(settings)
 
 
 def _run(settings: Settings, given: argparse.Namespace, more: Sequence[str]) -> None:
