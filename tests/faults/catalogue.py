@@ -35,6 +35,7 @@ def _stalled(name: str, seconds: float) -> OnSite:
 ON_A_SITE: dict[str, OnSite] = {
     "no fault: late, repeated, of the future, refused": lambda site, dice: time.monotonic(),
     **{f"kill -9: {name}": _killed(name) for name in kills.PROCESSES},
+    "kill -9: one of two engines": kills.one_engine,
     "kill -9: engine and store": _killed("engine", "store"),
     "kill -9: some, also while they start": kills.some,
     "kill -9: all": kills.everything,
@@ -51,6 +52,8 @@ ON_A_SITE: dict[str, OnSite] = {
     "stall: engine": _stalled("engine", 7.0),
     "stall: store": _stalled("store", 3.0),
     "stall: api": _stalled("api", 3.0),
+    "stall: one of two engines, until its partitions moved": stalls.moved,
+    "an engine joins, and goes": stalls.joins,
     "clock jumps": stalls.clock_jumps,
     "poison: raises": stalls.raises,
     "poison: crashes": stalls.crashes,
@@ -76,7 +79,8 @@ CUT = (  # what a short run makes: one of each kind
     "disk: no space",
     "store out of memory",
     "SQLite locked",
-    "stall: engine",
+    "stall: one of two engines, until its partitions moved",
+    "an engine joins, and goes",
     "clock jumps",
     "poison: crashes",
 )

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import random
+import signal
 import time
 from collections.abc import Iterable
+from contextlib import suppress
 
 from tests.faults.mortal import POINTS, number
 from tests.faults.site import Site
@@ -26,6 +29,14 @@ def kill(site: Site, dice: random.Random, names: Iterable[str]) -> float:
     at = time.monotonic()
     for name in names:
         site.kill(PROCESSES[name])
+    return at
+
+
+def one_engine(site: Site, dice: random.Random) -> float:
+    """Of the two, while the other goes on."""
+    at = time.monotonic()
+    with suppress(ProcessLookupError):
+        os.kill(dice.choice(site.pids(PROCESSES["engine"])), signal.SIGKILL)
     return at
 
 

@@ -23,7 +23,7 @@ from tests.faults.found import Found
 from tests.faults.judge import verdict
 from tests.faults.kills import PROCESSES
 from tests.faults.ledger import Client
-from tests.faults.site import KEY, OnSite, Site
+from tests.faults.site import KEY, PARTITIONS, OnSite, Site
 from tests.faults.trouble import Trouble
 from tests.flows import streams_made as made
 from tests.flows.both_sides import VOCABULARY
@@ -67,7 +67,7 @@ class Prober(threading.Thread):
                     self._ask(door, client)
 
     def _ask(self, door: Door, client: redis.Redis) -> None:
-        call = self._site.probe()
+        call = self._site.probe(self._site.dice.randrange(PARTITIONS))
         if not Client(door, self._site.ledger, self._site.dice).once([call]):
             return
         at = time.monotonic()
