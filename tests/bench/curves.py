@@ -7,12 +7,13 @@ from math import ceil, floor, log10
 
 from tests.bench.result import Curve
 
-WIDTH, HEIGHT = 340, 190
-LEFT, RIGHT, TOP, BOTTOM = 52, 22, 14, 34
+WIDTH, HEIGHT = 268, 180
+LEFT, RIGHT, TOP, BOTTOM = 46, 6, 18, 34
+INSET = 18  # of the first and last point
 LINES = 4  # of the grid, about
 STYLE = """
-.curves { display: flex; flex-wrap: wrap; gap: 1rem 1.5rem; margin-top: .8rem }
-.curve { width: 340px; margin: 0 } .curve figcaption { font-weight: 600; font-size: 14px }
+.curves { display: flex; flex-wrap: wrap; gap: 1rem; margin-top: .8rem }
+.curve { width: 268px; margin: 0 } .curve figcaption { font-weight: 600; font-size: 14px }
 .curve line { stroke: var(--line) } .curve polyline { fill: none; stroke: var(--ours); stroke-width: 2 }
 .curve circle { fill: var(--ours); stroke: var(--back); stroke-width: 1.5 }
 .curve text { font: 11px system-ui, sans-serif; fill: var(--soft) } .curve text.value { fill: var(--ink) }
@@ -40,7 +41,7 @@ def drawn(name: str, of: Curve) -> str:
 
 def _x(value: float, low: float, high: float) -> float:
     share = log10(value / low) / log10(high / low) if high > low else 0.5
-    return LEFT + (WIDTH - LEFT - RIGHT) * share
+    return LEFT + INSET + (WIDTH - LEFT - RIGHT - 2 * INSET) * share
 
 
 def _y(share: float) -> float:

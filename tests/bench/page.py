@@ -135,14 +135,14 @@ def _bench(report: Report | Failed) -> Iterator[str]:
     yield f'<p class="about soft">{_text(report.about)}</p>'
     for peer, why in report.skipped.items():
         yield f'<p class="bad">without {escape(peer)}: {escape(why)}</p>'
-    yield "<div class=wide><table>"
-    yield from _rows(report)
-    yield "</table></div>"
     if report.curves:
         drawn = (curves.drawn(name, curve) for name, curve in report.curves.items())
         yield f"<div class=curves>{''.join(drawn)}</div>"
     if report.stacks:
         yield flame_picture.drawn(report.stacks)
+    yield "<div class=wide><table>"
+    yield from _rows(report)
+    yield "</table></div>"
     yield from _versions(report.versions)
 
 
