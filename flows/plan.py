@@ -114,7 +114,7 @@ class Plan:
                 return lambda view, done: signal.strength(*(done[i] for i in at))
             case Aggregate():
                 window, scale = self._window(node), self._scale(node)
-                return lambda view, done: view.window(window) / scale
+                return _scaled(window, scale)
             case Last():
                 last = _index(self.lasts, Last(self.vocabulary.members(node.events), node.tag))
                 return lambda view, done: view.last(last)
@@ -226,6 +226,12 @@ class Plan:
 
 _KINDS = ("sum", "days", "first", "moment")
 DAYS, FIRST, MOMENT = range(1, 4)
+
+
+def _scaled(window: int, scale: float) -> Callable[[Any, Done], Array]:
+    if scale == 1:
+        return lambda view, done: view.window(window)
+    return lambda view, done: view.window(window) / scale
 
 
 def _takes(events: tuple[str, ...], tag: str | None, code: Any) -> bool:

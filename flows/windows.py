@@ -333,22 +333,26 @@ class _View:
         self._columns, self._sums = np.ascontiguousarray(values.T), np.ascontiguousarray(sums.T)
         self.now = self._columns[0].astype(np.float64)
         self._tile = {HOUR: self._columns[0] // HOUR, DAY: self._columns[0] // DAY}
+        self._windows = (self._sums + self._columns[plan.today + plan.window_column]).astype(np.float64)
+        for i in np.flatnonzero(plan.window_kind).tolist():
+            self._windows[i] = self._other(i)
 
     def window(self, i: int) -> Array:
+        return self._windows[i]
+
+    def _other(self, i: int) -> Array:
+        """A window of which the open tile does not simply add to the closed ones."""
         plan, window = self._plan, self._plan.windows[i]
         closed = self._sums[i]
         today = self._columns[plan.today + window.column]
         tile = self._tile[int(plan.unit[window.column])]
         match window.kind:
             case "moment":
-                total = closed + today * tile
+                return closed + today * tile
             case "days":
-                total = closed + (today != 0)
-            case "first":
-                total = np.where(closed > 0, closed, np.where(today != 0, tile, 0))
+                return closed + (today != 0)
             case _:
-                total = closed + today
-        return total.astype(np.float64)
+                return np.where(closed > 0, closed, np.where(today != 0, tile, 0))
 
     def last(self, i: int) -> Array:
         return self._columns[self._plan.last + i].astype(np.float64)
