@@ -3,7 +3,8 @@
 Trailing counts of 12 event types over 1 h and 24 h, and a model of them (contenders/lines.py). Ours and the script
 score whoever was touched, as lines come; Bytewax's, Pathway's and Flink's windows score as windows close, every hour.
 Pathway and Bytewax's windows take so long that they get the lines of a tenth of the people, whole. Starting is
-part of every run. What it is to write all of it to a store: `telltale bench engine`.
+part of every run. Ours scores whoever was touched once a chunk of lines (contenders/ours.py); `as_often`: every 1,000
+lines, as the script does. What it is to write all of it to a store: `telltale bench engine`.
 """
 
 from __future__ import annotations
@@ -24,10 +25,13 @@ from tests.bench.result import ROOT, Result, figure
 
 LINES = 2_000_000
 PART = 10
+EVERY = "1000"  # lines between the script's scorings
 QUICK = 200_000  # lines, where a run is to be short
 PATHWAY = ("pathway==0.33.0", "onnxruntime==1.31.1", "numpy==2.4.6")
 FLINK = ("apache-flink==2.3.0", "onnxruntime==1.31.1", "numpy==2.1.3")
 Command: TypeAlias = "Callable[[], list[str | Path]]"
+
+OURS: list[str | Path] = [sys.executable, "-m", "tests.bench.contenders.ours"]
 
 
 class Run(msgspec.Struct):
@@ -60,9 +64,11 @@ def run(options: Options) -> Result:
         made.write_part(whole, part, PART)
         made.write_model(model)
         ours: list[Run] = []
+        as_often: list[Run] = []
         theirs: dict[str, list[Run]] = {peer.name: [] for peer in PEERS}
         for turn in range(options.runs):
-            ours.append(_run([sys.executable, "-m", "tests.bench.contenders.ours"], whole, model))
+            ours.append(_run(OURS, whole, model))
+            as_often.append(_run(OURS, whole, model, EVERY))
             for peer in PEERS:
                 if not (peer.once and turn):
                     theirs[peer.name].append(_run(peer.command(), part if peer.part else whole, model))
@@ -71,6 +77,9 @@ def run(options: Options) -> Result:
         f"ratio_{name}": figure([a.per_s / b.per_s for a, b in zip(ours, runs, strict=False)], "x")
         for name, runs in theirs.items()
     }
+    ratios["ratio_script_as_often"] = figure(
+        [a.per_s / b.per_s for a, b in zip(as_often, theirs["script"], strict=True)], "x"
+    )
     return Result(
         {"events_per_s": speed, "rows_scored": figure([each.scored for each in ours], "")} | ratios,
         {
@@ -87,8 +96,8 @@ def _file(name: str) -> Path:
     return ROOT / "tests" / "bench" / "contenders" / name
 
 
-def _run(command: list[str | Path], lines: Path, model: Path) -> Run:
-    done = subprocess.run([*command, lines, model], cwd=ROOT, capture_output=True, text=True, check=False)
+def _run(command: list[str | Path], lines: Path, model: Path, *more: str) -> Run:
+    done = subprocess.run([*command, lines, model, *more], cwd=ROOT, capture_output=True, text=True, check=False)
     if done.returncode:
         raise RuntimeError(f"{command[-1]} ended with {done.returncode}: {done.stderr[-2000:]}")
     n, seconds, scored, _ = map(float, done.stdout.splitlines()[-1].split())
