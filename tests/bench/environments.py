@@ -76,7 +76,8 @@ def _make(place: Path, packages: tuple[str, ...]) -> None:
     sys.stderr.write(f"installing {', '.join(packages)} into {place}\n")
     (place / _MADE).unlink(missing_ok=True)
     _do([sys.executable, "-m", "venv", "--clear", str(place)])
-    _do([str(place / "bin" / "python"), "-m", "pip", "install", "--quiet", *packages])
+    if packages:
+        _do([str(place / "bin" / "python"), "-m", "pip", "install", "--quiet", *packages])
     (place / _MADE).write_text(_wanted(packages))
 
 

@@ -1,8 +1,8 @@
 """What one puts together: FastAPI, Feast's SDK over its Redis online store, and XGBoost, one process under uvicorn.
 
 `python in_fastapi.py PORT REPO BOOSTER INPUTS PREFIX`, in an environment that has them. REPO: of Feast, applied.
-INPUTS: `view:feature` of each input in order, commas between. PREFIX: of an id to make it the entity's. `POST /score` takes `{"id": ...}` as
-ours does. Feast's asynchronous lookup is no faster.
+INPUTS: `view:feature` of each input in order, commas between. PREFIX: of an id to make it the entity's. It answers
+`POST /score` of `{"id": ...}` as ours does. Feast's asynchronous lookup is no faster.
 """
 
 from __future__ import annotations
