@@ -50,9 +50,9 @@ ORDER = (  # the longest first are those that most depend on an idle machine
 QUICK = {  # seconds of a run
     "engine": 20.0,
     "peers": 1.0,
-    "day": 10.0,
+    "day": 5.0,
     "freshness": 5.0,
-    "hot-user": 5.0,
+    "hot-user": 3.0,
     "ingest": 2.0,
     "lookup": 1.0,
     "push": 1.0,
