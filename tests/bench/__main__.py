@@ -1,6 +1,6 @@
 """`python -m tests.bench NAME [--json]`: runs the benchmark in the module of that name.
 
-To add one: a module here with `run(options) -> Result`.
+To add one: a module here with `run(options) -> Result`, and its place in `whole.ORDER`.
 """
 
 from __future__ import annotations

@@ -4,8 +4,9 @@ Trailing counts of 12 event types over 1 h and 24 h, and a model of them (conten
 score whoever was touched, as lines come; Bytewax's, Pathway's and Flink's windows score as windows close, every hour.
 Pathway and Bytewax's windows take so long that they get the lines of a tenth of the people, whole. Starting is
 part of every run. Ours scores whoever was touched once a chunk of lines (contenders/ours.py); `as_often`: every 1,000
-lines, as the script does. A ratio is of events a second; Pathway, Flink and Bytewax's windows run once. Flink does not say how many rows it scored. In a
-short run starting is most of what Flink and Pathway do, so their ratios count in a whole one alone.
+lines, as the script does. A ratio is of events a second. Pathway, Flink and Bytewax's windows run once; Flink does not
+say how many rows it scored. In a short run starting is most of what Flink and Pathway do: their ratios count in a whole
+one alone.
 
 `stored`: the whole path over the same lines, which does far more: log, state, features, positions and alerts in the
 store, each commit with an fsync, nothing lost or counted twice at a kill (contenders/stored.py). Beside it the script

@@ -79,15 +79,20 @@ def whole(place: Path, *, quick: bool) -> int:
     there = names()
     for name in [name for name in ORDER if name in (QUICK if quick else there)]:
         began = time.perf_counter()
+        _say(f"{name}: ")
         found.append(_run(name, quick=quick))
-        sys.stdout.write(f"{name} {_said(found[-1])} after {time.perf_counter() - began:.0f} s\n")
-        sys.stdout.flush()
+        _say(f"{_told(found[-1])} after {time.perf_counter() - began:.0f} s\n")
         (place / "bench.json").write_bytes(msgspec.json.format(msgspec.json.encode(found)))
         (place / "bench.html").write_text(page(found))
     return int(any(isinstance(each, Failed) for each in found))
 
 
-def _said(of: Report | Failed) -> str:
+def _say(what: str) -> None:
+    sys.stdout.write(what)
+    sys.stdout.flush()
+
+
+def _told(of: Report | Failed) -> str:
     if isinstance(of, Failed):
         return f"failed: {of.why}"
     return "done" + "".join(f", without {peer} ({why})" for peer, why in of.skipped.items())
