@@ -203,7 +203,9 @@ def _row(name: str, figure: Figure, bar: str, says: str, *, ours: bool) -> str:
 def _bar(value: float, highest: float, *, ours: bool) -> str:
     kind = ' class="ours"' if ours else ""
     width = max(value / highest * BAR, 1.0) if highest > 0 else 1.0
-    return f'<svg width="{BAR}" height="12" role="img"><rect{kind} width="{width:.1f}" height="12" rx="2"/></svg>'
+    return (
+        f'<svg width="{BAR}" height="12" aria-hidden="true"><rect{kind} width="{width:.1f}" height="12" rx="2"/></svg>'
+    )
 
 
 def _versions(of: Mapping[str, Mapping[str, str]]) -> Iterator[str]:
