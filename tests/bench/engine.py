@@ -133,12 +133,10 @@ def _peer(settings: Settings) -> float:
 
 
 @contextlib.contextmanager
-def running(
-    settings: Settings, client: redis.Redis, module: str = "flows.alerting", *words: str
-) -> Iterator[subprocess.Popen[bytes]]:
-    """The engine as `telltale up` starts it, once it says that it lives. `module`: what runs it instead."""
+def running(settings: Settings, client: redis.Redis) -> Iterator[subprocess.Popen[bytes]]:
+    """The engine as `telltale up` starts it, once it says that it lives."""
     client.delete(keys.GAUGES)
-    command = [sys.executable, "-m", module, *words]
+    command = [sys.executable, "-m", "flows.alerting"]
     engine = subprocess.Popen(command, cwd=ROOT, env=environment(settings), stderr=subprocess.DEVNULL)
     try:
         while not client.exists(keys.GAUGES):

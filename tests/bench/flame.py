@@ -8,13 +8,14 @@ store, over the time sampled.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import subprocess
 import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
 
@@ -31,7 +32,8 @@ from tests.bench.environments import Missing, environment, versions
 from tests.bench.filled import Filler, zipf
 from tests.bench.flame_picture import NATIVE
 from tests.bench.options import Options
-from tests.bench.result import Figure, Result, figure
+from tests.bench.result import ROOT, Figure, Result, figure
+from tests.live import environment as settings_of
 
 PACKAGES = ("py-spy==0.4.3",)
 SECONDS, WARM = 30.0, 2.0
@@ -58,6 +60,9 @@ class Ground(msgspec.Struct):
     server: Embedded
     client: redis.Redis
     store: Store
+
+    def done(self) -> int:
+        return accounted(self.client, self.store)
 
 
 class Seen(msgspec.Struct):
@@ -117,17 +122,32 @@ def _seen(ground: Ground, seconds: float) -> Seen:
         sys.stderr.write(f"sampled from within: {error}\n")
     with tempfile.TemporaryDirectory(prefix="telltale-bench-") as place:
         out = Path(place) / "stacks"
-        words = (str(out), str(seconds), str(HZ))
-        with running(ground.settings, ground.client, "tests.bench.sampled", *words) as engine:
+        with _looking(ground, out, seconds) as engine:
             return _metered(ground, engine.pid, {"a thread inside": ""}, partial(_asked, out))
+
+
+@contextlib.contextmanager
+def _looking(ground: Ground, out: Path, seconds: float) -> Iterator[subprocess.Popen[bytes]]:
+    """An engine that looks at itself, once it goes on with the log."""
+    command, done = [sys.executable, "-m", "tests.bench.sampled", str(out), str(seconds), str(HZ)], ground.done()
+    engine = subprocess.Popen(command, cwd=ROOT, env=settings_of(ground.settings), stderr=subprocess.DEVNULL)
+    try:
+        while ground.done() == done:
+            if engine.poll() is not None:
+                raise RuntimeError(f"expected an engine that runs, it ended with {engine.returncode}")
+            time.sleep(0.05)
+        yield engine
+    finally:
+        engine.terminate()
+        engine.wait(30)
 
 
 def _metered(ground: Ground, pid: int, by: dict[str, str], look: Callable[[int], list[str]]) -> Seen:
     time.sleep(WARM)
     pids = (pid, ground.server.where.pid)
-    before, done = [cpu_seconds(each) for each in pids], accounted(ground.client, ground.store)
+    before, done = [cpu_seconds(each) for each in pids], ground.done()
     lines = look(pid)
-    events = accounted(ground.client, ground.store) - done
+    events = ground.done() - done
     engine, store = (1e6 * (cpu_seconds(each) - was) / events for each, was in zip(pids, before, strict=True))
     return Seen(collapsed(lines), engine, store, by)
 
