@@ -29,7 +29,7 @@ def collapsed(lines: Iterable[str]) -> dict[str, int]:
         frames = [name for name in map(_name, stack.split(";")) if name]
         if frames and not _waits(frames[-1]) and (told := ";".join(_told(frames))):
             found[told] += int(seen)
-    return dict(found)
+    return dict(+found)
 
 
 def _name(frame: str) -> str:

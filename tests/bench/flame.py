@@ -1,7 +1,7 @@
 """Where the engine's CPU goes: its stacks, sampled while it reads a filled log with everything written.
 
 py-spy looks from outside, compiled code included; where it may not (no ptrace), a thread inside the engine looks, which
-sees Python alone and waiting too. `share`: of a step of the engine, with all that it calls. `self`: the ten Python
+sees Python alone. `share`: of a step of the engine, with all that it calls. `self`: the ten Python
 functions in which most time is spent, compiled code counted to whoever called it. `cpu_us_per_event`: of engine and of
 store, over the time sampled.
 """

@@ -56,13 +56,15 @@ class Beside(msgspec.Struct):
 def page(reports: Sequence[Report | Failed]) -> str:
     """The whole page."""
     measured = [report for report in reports if isinstance(report, Report)]
-    machines = {", ".join(f"{k}: {v}" for k, v in r.machine.items()) + f"; commit {r.commit}" for r in measured}
+    machines = {", ".join(f"{k}: {v}" for k, v in report.machine.items()) for report in measured}
+    commits = dict.fromkeys(report.commit for report in measured if report.commit)
     return "\n".join(
         [
             '<!doctype html><html lang="en"><head><meta charset="utf-8">',
             '<meta name="viewport" content="width=device-width, initial-scale=1"><title>Benchmarks</title>',
             f"<style>{STYLE}{curves.STYLE}{flame_picture.STYLE}</style></head><body><h1>Benchmarks</h1>",
             *(f"<p class=soft>{escape(machine)}</p>" for machine in sorted(machines)),
+            *([f"<p class=soft>commit {escape(', '.join(commits))}</p>"] if commits else []),
             *_warnings(reports),
             "<p class=soft>Median of the runs, and what they lie between. ↑ higher is better, ↓ lower is better. ",
             "Ours in blue, what a user would pick instead in grey, measured in the same run.</p>",

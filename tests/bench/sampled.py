@@ -1,7 +1,7 @@
 """An engine that looks at itself: `python -m tests.bench.sampled OUT SECONDS HZ` runs `flows.alerting` until SIGTERM.
 
 Once there is a file OUT a thread notes the stacks of all others, as py-spy does, for so long and so often; then they
-are in OUT.done.
+are in OUT.done. Each counts by the CPU that its thread has taken since it was last looked at.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import sys
 import threading
 import time
-from collections import Counter
+from collections import defaultdict
 from pathlib import Path
 from types import FrameType
 
@@ -32,11 +32,15 @@ def stack(frame: FrameType | None) -> str:
 def look(out: Path, seconds: float, hz: float) -> None:
     while not out.exists():
         time.sleep(0.05)
-    mine, found, until = threading.get_ident(), Counter[str](), time.monotonic() + seconds
+    found, before, until = defaultdict[str, float](float), dict[int, float](), time.monotonic() + seconds
     while time.monotonic() < until:
-        found.update(stack(frame) for thread, frame in sys._current_frames().items() if thread != mine)
+        for thread, frame in sys._current_frames().items():
+            spent = time.clock_gettime(time.pthread_getcpuclockid(thread))
+            if thread != threading.get_ident():
+                found[stack(frame)] += spent - before.get(thread, spent)
+            before[thread] = spent
         time.sleep(1 / hz)
-    out.write_text("\n".join(f"{each} {seen}" for each, seen in found.items()))
+    out.write_text("\n".join(f"{each} {seen * hz:.0f}" for each, seen in found.items()))
     out.rename(out.with_suffix(".done"))
 
 
