@@ -62,9 +62,9 @@ def run(options: Options) -> Result:
         {
             "events_per_s": figure(found.samples[1:-1], "1/s"),
             "mean_events_per_s": figure([found.mean], "1/s"),
-            "seconds": figure([events / found.mean], "s"),
+            "seconds": figure([events / found.mean], "s", ""),
             "ratio_bytewax_windows": figure([x / peer for x in found.samples[1:-1]], "x"),
-            "cost_ratio_1m_10k": figure([large / small], "x"),
+            "cost_ratio_1m_10k": figure([large / small], "x", "lower"),
             "cpu_us_per_user_1m": figure([large * 1e6], "us"),
             "engine_mb": figure([found.engine_mb], "MB"),
             "redis_bytes_per_user": figure([found.redis_bytes / found.users], "B"),
