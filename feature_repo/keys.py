@@ -13,10 +13,9 @@ ALERTS_STORED = "tt:alerts:stored"  # pub/sub: "there are new rows in SQL"
 ALERTS_MOVED = "tt:alerts:moved"  # pub/sub: "there are new steps of alerts in SQL"
 DELIVERY = "tt:delivery"  # hash: what the process that delivers last said of itself, for /metrics
 DELIVERIES = "tt:deliveries"  # pub/sub: "look at what is to be delivered"
-GAUGES = "tt:gauges"  # hash: what the engine last said of itself, for /metrics
+ENGINES = "tt:engines"  # hash: engine -> when it last spoke (ms, the store's clock), its vocabulary: `flows/members.py`
 UNKNOWN = "tt:unknown"  # hash: event name -> times seen
 DEAD = "tt:dead"  # stream: entries set aside because they could not be processed
-DEATHS = "tt:deaths"  # counter: lives of the engine since one came a step forward
 TRIES = "tt:tries"  # hash: partition:entry -> how many engines began it alone, while it is sought which one ends them
 FEATURE_SETS = "tt:feature_sets"  # hash: fingerprint -> features' names (JSON), so that older served rows stay readable
 LAKE = "tt:lake"  # hash: what the lake last said of itself, for /metrics
@@ -43,6 +42,11 @@ def epoch(partition: int) -> str:
     return f"tt:{{{partition}}}:epoch"
 
 
+def gauges(engine: str) -> str:
+    """Hash: what an engine last said of itself, for /metrics; expires with it."""
+    return f"tt:gauges:{engine}"
+
+
 def lease(partition: int) -> str:
     """Who owns the partition now; expires unless renewed."""
     return f"tt:{{{partition}}}:lease"
@@ -51,6 +55,11 @@ def lease(partition: int) -> str:
 def position(partition: int) -> str:
     """Id of the last entry that state and features contain."""
     return f"tt:{{{partition}}}:position"
+
+
+def deaths(partition: int) -> str:
+    """Counter: lives of engines with that partition since one came a step forward."""
+    return f"tt:{{{partition}}}:deaths"
 
 
 def redo(partition: int) -> str:

@@ -25,6 +25,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     database_url: str = ""  # alerts; empty: SQLite in `home`
     clock: Literal["wall", "log"] = "wall"  # for a store about to be created: whose time ids carry
     partitions: int = 8  # for a store about to be created
+    engines: Annotated[int, msgspec.Meta(ge=0)] = 1  # that `telltale up` starts; they share the partitions
     feature_repo: str = ""  # directory of another domain; empty: real estate
     models: str = ""  # directory of models beside those of the home; empty: of another domain, or the ones that ship
     cache_users: int = 620_000  # people that the engine keeps in memory

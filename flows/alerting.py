@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import gc
 import logging
-import socket
 import sys
 import time
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from functools import partial
 
@@ -25,10 +25,14 @@ from flows import heap, running
 from flows.engine import Engine
 from flows.housekeeping import Housekeeping
 from flows.losses import WentBack, opened
-from flows.partition import Fenced, LogBehind
+from flows.members import Member
+from flows.names import named
+from flows.partition import LogBehind
+from flows.plan import Plan
 from flows.poison import Caution
 from flows.resp import StoreError
 from flows.scoring import Evaluated
+from flows.served import feature_set
 from flows.state import StateError
 from flows.store import connect, dial
 from flows.streams import Read
@@ -36,14 +40,14 @@ from flows.windows import Full
 from onnx_models.library import Library
 from onnx_models.watch import Watch
 
-KNOWN = (Fenced, LogBehind, WentBack, StateError, Full)  # they say what is wrong, and no entry is to blame
+KNOWN = (LogBehind, WentBack, StateError, Full)  # they say what is wrong, and no entry is to blame
 _log = logging.getLogger(__name__)
 
 
-def dataflow(engine: Engine, keeping: Housekeeping, watch: Watch, caution: Caution) -> Dataflow:
+def dataflow(engine: Engine, watch: Watch, read: Callable[[], Iterable[list[Read]]]) -> Dataflow:
     """The whole way of an event, top to bottom."""
     flow = Dataflow("alerting")
-    entries = op.input("log", flow, running.Source(partial(_read, caution, keeping)))
+    entries = op.input("log", flow, running.Source(read))
     # list[Read]: what has come, of all partitions
     counted = op.map("windows", entries, engine.count)
     # list[Read]: the same, now in the table
@@ -59,13 +63,15 @@ def dataflow(engine: Engine, keeping: Housekeeping, watch: Watch, caution: Cauti
     return flow
 
 
-def _read(caution: Caution, keeping: Housekeeping) -> list[list[Read]]:
-    """One micro-batch, which spans all partitions; one entry where one is sought that ends engines.
+def _read(caution: Caution, keeping: Housekeeping, member: Member) -> list[list[Read]]:
+    """One micro-batch, which spans all partitions of ours; one entry where one is sought that ends engines.
 
-    Raises what ended the housekeeping.
+    Ends when our share is another. Raises what ended the threads beside.
     """
-    if keeping.failed:
-        raise keeping.failed
+    if error := member.failed or keeping.failed:
+        raise error
+    if member.moved:
+        raise StopIteration
     return [caution.read()]
 
 
@@ -89,29 +95,35 @@ def watched(vocabulary: Vocabulary, settings: Settings) -> Watch:
     return watch
 
 
-def run(settings: Settings, vocabulary: Vocabulary, caution: Caution) -> None:
-    """One life of the engine: from the committed positions until stopped. Raises StoreError."""
+def run(settings: Settings, vocabulary: Vocabulary, caution: Caution, name: str) -> None:
+    """One life of the engine: with one share of the partitions, until it is another, or stopped. Raises StoreError."""
     client = connect(settings)
+    store = opened(client, settings)
     watch = watched(vocabulary, settings)
     gc.collect()  # an earlier life's table goes before there is another
-    engine = Engine(
-        vocabulary,
-        settings,
-        opened(client, settings),
-        client,
-        lambda: dial(settings),
-        watch.models,
-        owner=f"{socket.gethostname()}:{settings.home}",  # the same after a kill, so that it need not wait for itself
-    )
-    caution.begin(engine, client)
-    keeping = Housekeeping(engine, connect(settings), dial(settings))
+    member = Member(connect(settings), name, feature_set(Plan(vocabulary)), store.partitions)
+    try:
+        if mine := member.join(running.stopping):
+            _log.info("%s works partitions %s of %d", name, ", ".join(map(str, mine)), store.partitions)
+            models, dialled = watch.models, partial(dial, settings)
+            engine = Engine(vocabulary, settings, store, client, dialled, models, partitions=mine, owner=name)
+            _work(engine, watch, caution, member)
+        if running.stopping.is_set():
+            member.leave()
+    finally:
+        member.stop()
+
+
+def _work(engine: Engine, watch: Watch, caution: Caution, member: Member) -> None:
+    caution.begin(engine, engine.client)
+    keeping = Housekeeping(engine, connect(engine.settings), dial(engine.settings))
     gc.collect()
     gc.freeze()
     watch.start()
     try:
-        running.run(dataflow(engine, keeping, watch, caution))
+        running.run(dataflow(engine, watch, partial(_read, caution, keeping, member)))
         engine.close()
-        caution.survived()
+        caution.ended()
     except KNOWN:
         with suppress(redis.RedisError):
             caution.survived()
@@ -124,21 +136,23 @@ def run(settings: Settings, vocabulary: Vocabulary, caution: Caution) -> None:
 
 
 def main() -> int:
-    """Runs until SIGTERM; goes on when the store is back after it was gone."""
+    """Runs until SIGTERM; goes on when the store is back after it was gone, and when others took its partitions."""
     heap.own_large_blocks()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
+    running.end_on_signals()
     settings = settings_.load()
     vocabulary = vocabulary_.load(settings.feature_repo)
     caution = Caution()
-    while not running.stopping.is_set():
-        try:
-            run(settings, vocabulary, caution)
-        except KNOWN as error:
-            _log.error("%s", error)
-            return 1
-        except (StoreError, redis.RedisError) as error:
-            _log.warning("%s; trying again", error)
-            time.sleep(0.3)
+    with named(settings.home) as name:
+        while not running.stopping.is_set():
+            try:
+                run(settings, vocabulary, caution, name)
+            except KNOWN as error:
+                _log.error("%s", error)
+                return 1
+            except (StoreError, redis.RedisError) as error:
+                _log.warning("%s; trying again", error)
+                time.sleep(0.3)
     return 0
 
 

@@ -67,7 +67,8 @@ class Counting:
             else:
                 self._count_other(group[0])
             for read in group:
-                self.of(read.partition).position = self.position[read.partition] = read.id
+                progress = self.progress.get(read.partition) or self.of(read.partition)
+                progress.position = self.position[read.partition] = read.id
 
     def _grouped(self, reads: list[Read]) -> Iterator[list[Read]]:
         """Entries of events together, as many as the table surely has room for; each other entry by itself."""
@@ -96,11 +97,18 @@ class Counting:
         elif read.entry.kind == Kind.TICK:
             self._tick(read, read.entry)
         elif read.entry.kind == Kind.PUSH:  # written by the door, kept by the lake: nothing here is made of it
-            self.of(read.partition).counts["processed"] += len(read.entry)
+            self._pass_over(read.partition, len(read.entry))
         elif read.entry.kind == Kind.LOAD:
             self._load(read, read.entry)
         else:
             self._absorb(read, read.entry)
+
+    def _pass_over(self, partition: int, rows: int) -> None:
+        there = self.progress.get(partition)
+        patient = there is None or there.patient
+        progress = self.of(partition)
+        progress.counts["processed"] += rows
+        progress.patient = patient
 
     def _set_aside(self, read: Read) -> None:
         raw = read.fields.get(b"r")
@@ -263,12 +271,18 @@ class Counting:
             if self.people.room() >= wanted:
                 return
 
+    def is_awaited(self) -> bool:
+        """Whether somebody waits for what was counted to be written."""
+        return not all(progress.patient for progress in list(self.progress.values()))
+
     def of(self, partition: int) -> Progress:
+        """For what somebody waits for."""
         progress = self.progress.get(partition)
         if progress is None:
             progress = self.progress[partition] = Progress(partition)
             progress.since = time.monotonic()
             progress.position = self.position[partition]
+        progress.patient = False
         return progress
 
     def recall(self, client: redis.Redis) -> dict[int, deque[int]]:

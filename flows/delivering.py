@@ -26,7 +26,7 @@ from flows import post
 from flows.alert_store import AlertStore, open_alerts
 from flows.channel import Channels, Plan
 from flows.database import SQL_DOWN
-from flows.delivery import PAUSE_S, Delivery
+from flows.delivery import PAUSE_S, Delivery, Onward
 from flows.delivery_link import Link
 from flows.delivery_sender import HeldError, Sender, SupersededError
 from flows.delivery_upkeep import upkeep
@@ -62,7 +62,7 @@ async def deliver(given: Settings, engine: sa.Engine) -> None:
     web, link = Web(networks(given.webhook_allow)), Link(given)
     sender = Sender(f"{socket.gethostname()}:{given.home}")
     outbox = Outbox(engine, routes, channels(given, web), sender)
-    delivery = Delivery(outbox, log_clock=link.log_ms, on_moved=link.moved)
+    delivery = Delivery(outbox, clock=Onward(), log_clock=link.log_ms, on_moved=link.moved)
 
     def stop() -> None:
         stopping.set()

@@ -34,6 +34,22 @@ def wall_ms() -> int:
     return time.time_ns() // 1_000_000
 
 
+class Onward:
+    """Time as `wall_ms` tells it, ms, that never goes back: when the machine's clock is set back it goes on by itself.
+
+    Else what was planned while that clock was ahead would wait until it is that time again.
+    """
+
+    def __init__(self, wall: Clock = wall_ms, steady: Clock = lambda: time.monotonic_ns() // 1_000_000) -> None:
+        self._wall, self._steady = wall, steady
+        self._now, self._at = wall(), steady()
+
+    def __call__(self) -> int:
+        at = self._steady()
+        self._now, self._at = max(self._wall(), self._now + at - self._at), at
+        return self._now
+
+
 class Delivery:
     """`clock`: ms since 1970 that retries go by; `log_clock`: that statuses of alerts go by.
 

@@ -42,12 +42,13 @@ from onnx_models.session import Model
 _log = logging.getLogger(__name__)
 IDLE_MS = 5  # how long a read waits when there is nothing to do
 CONFLATE_MS = 900  # how long changes wait for more while the log runs ahead
+PATIENT_MS = 50  # how long what nobody waits for does
 _NOBODY = np.zeros(0, np.uint64)
 BUSY_S = 0.002  # how long it waits for a write under way before it reads on
 
 
 class Engine:
-    """All partitions of one worker."""
+    """The partitions of one worker, as long as they are the same."""
 
     def __init__(
         self,
@@ -61,7 +62,7 @@ class Engine:
         owner: str = "engine",
     ) -> None:
         self.plan = Plan(vocabulary)
-        self.settings, self.store, self.client = settings, store, client
+        self.settings, self.store, self.client, self.owner = settings, store, client, owner
         numbers = range(store.partitions) if partitions is None else partitions
         self._dial, self._connections = dial, list[Connection]()
         self.partitions = {p: self._own(p, owner) for p in numbers}
@@ -116,7 +117,7 @@ class Engine:
 
     def read(self) -> list[Read]:
         """What has come. Waits a little when there is nothing to write either."""
-        pending = bool(self.counting.progress)
+        pending = self.counting.is_awaited()
         if self.people.many():  # more would make the next write too large for the store to take quickly
             self.writer.ready(0.1)
             return []
@@ -165,10 +166,15 @@ class Engine:
 
         So a hot person is written once for many events.
         """
-        behind = not self.reader.caught_up and self.oldest_unflushed_ms() < CONFLATE_MS
-        if not self.counting.progress or (behind and not self.people.many()) or not self.writer.ready():
+        if not self.counting.progress or (self._can_wait() and not self.people.many()) or not self.writer.ready():
             return []
         return [self._due()]
+
+    def _can_wait(self) -> bool:
+        waited = self.oldest_unflushed_ms()
+        if not self.counting.is_awaited():
+            return waited < PATIENT_MS
+        return not self.reader.caught_up and waited < CONFLATE_MS
 
     def _due(self) -> list[Progress]:
         due, self.counting.progress = list(self.counting.progress.values()), {}

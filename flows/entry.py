@@ -8,8 +8,10 @@ Little endian throughout. Columns of n events: `uid`, `mid` (uint64 identities o
 from __future__ import annotations
 
 import struct
+from array import array
 from collections.abc import Sequence
 from enum import IntEnum
+from itertools import accumulate
 from typing import Any
 
 import msgspec
@@ -125,16 +127,16 @@ class Draft:
         return b"".join(
             (
                 _HEADER.pack(VERSION, kind, HISTORY if history else 0, fingerprint, *sizes),
-                np.array(self.uid, np.uint64).tobytes(),
-                np.array(self.mid, np.uint64).tobytes(),
-                np.array(self.ts, np.int64).tobytes(),
-                np.array(self.value, np.int64).tobytes(),
+                array("Q", self.uid),
+                array("Q", self.mid),
+                array("q", self.ts),
+                array("q", self.value),
                 traits[:, 2].tobytes(),
-                _ends(self.names).tobytes(),
+                _ends(self.names),
                 traits[:, 0].astype(np.uint32).tobytes(),
-                np.array([i for i, _ in self.joins], np.uint32).tobytes(),
-                _ends([name for _, name in self.joins]).tobytes(),
-                np.array(self.code, np.uint16).tobytes(),
+                array("I", [i for i, _ in self.joins]),
+                _ends([name for _, name in self.joins]),
+                array("H", self.code),
                 traits[:, 1].astype(np.uint16).tobytes(),
                 names,
                 joins,
@@ -166,8 +168,8 @@ def events_in(raw: bytes) -> int:
         return 0
 
 
-def _ends(names: Sequence[bytes]) -> Array:
-    return np.cumsum(np.fromiter(map(len, names), np.uint32, len(names)), dtype=np.uint32)
+def _ends(names: Sequence[bytes]) -> array[int]:
+    return array("I", accumulate(map(len, names)))
 
 
 def tick(first_minute: int, last_minute: int, *, history: bool = False) -> bytes:

@@ -46,6 +46,6 @@ def to_webhooks(one: Stored, endpoints: Sequence[webhooks.Webhook]) -> list[NewD
         )
         for endpoint in endpoints
         if endpoint.organisation == alert.organisation
-        and endpoint.created_at <= alert.stored_at
+        and endpoint.after_seq < one.seq
         and endpoint.wants(webhooks.event_of(alert.type))
     ]

@@ -1,10 +1,10 @@
-"""What an engine does beside counting, each second, on a thread of its own: leases, ticks, trimming, gauges."""
+"""What an engine does beside counting, each second, on a thread of its own: ticks, trimming, gauges."""
 
 from __future__ import annotations
 
 import logging
 import threading
-import time
+from typing import cast
 
 import redis
 
@@ -12,7 +12,7 @@ from feature_repo import keys
 from flows import heap, outcome_events, served
 from flows.engine import Engine
 from flows.entry import tick
-from flows.partition import entry_id
+from flows.partition import LEASE_MS, entry_id
 from flows.resp import Connection, StoreError
 from flows.streams import append
 
@@ -53,29 +53,37 @@ class Housekeeping:
             rounds += 1
 
     def _round(self, rounds: int) -> None:
-        for partition in self._engine.partitions.values():
-            partition.renew()
         self._tick()
         self._report()
         if rounds % TRIM_EVERY == 0:
             self._trim()
             heap.give_back()
 
-    def _now(self) -> int:
-        """The log's time, ms: the store's clock, or the latest entry where the log brings its own."""
+    def _now(self) -> tuple[int, bool]:
+        """The log's time, ms: the store's clock, or the latest entry where the log brings its own. If it is history."""
+        counting = self._engine.counting
         if self._engine.store.clock == "log":
-            return self._engine.counting.clock_ms
+            return max([(counting.clock_ms, counting.history), *self._others()])
         seconds, micros = self._client.time()
-        return int(seconds) * 1000 + int(micros) // 1000
+        return int(seconds) * 1000 + int(micros) // 1000, counting.history
+
+    def _others(self) -> list[tuple[int, bool]]:
+        """The same as the other engines say it, whose partitions may have what ours do not."""
+        found = cast(list[bytes], self._client.hkeys(keys.ENGINES))
+        with self._client.pipeline(transaction=False) as pipe:
+            for name in found:
+                pipe.hmget(keys.gauges(name.decode()), "clock_ms", "history")
+            told = pipe.execute()
+        return [(int(float(clock)), bool(float(history))) for clock, history in told if clock]
 
     def _tick(self) -> None:
         """Append a tick to each partition for the minutes that have passed, at most a day of them."""
-        now_ms = self._now()
+        now_ms, history = self._now()
         minute = now_ms // 60_000
         for p, ticked in self._ticked.items():
             first = max(ticked + 1, minute - DAY_MINUTES + 1) if ticked else minute
             for low in range(first, minute + 1, TICK_MINUTES):
-                entry = tick(low, min(low + TICK_MINUTES - 1, minute), history=self._engine.counting.history)
+                entry = tick(low, min(low + TICK_MINUTES - 1, minute), history=history)
                 self._connection.call(append(self._engine.store.clock, p, now_ms, "e", entry))
             if minute:
                 self._ticked[p] = minute
@@ -93,17 +101,19 @@ class Housekeeping:
                 self._client.xtrim(keys.log(p), minid=f"{oldest.ms}-{oldest.seq}", approximate=False)
             if dropped := served.bound(self._client, p, most):
                 _log.warning("partition %d: %d rows of served features dropped: the lake did not come", p, dropped)
-            if dropped := outcome_events.bound(self._client, p, outcome_events.MOST // len(self._engine.partitions)):
+            if dropped := outcome_events.bound(self._client, p, outcome_events.MOST // self._engine.store.partitions):
                 _log.warning("partition %d: %d outcome events dropped: the learner did not come", p, dropped)
 
     def _report(self) -> None:
         engine = self._engine
         people, seen = engine.people, engine.counting.seen
         horizon = engine.settings.dedup_hours * 60
-        since = max(seen.shortened_to, self._now() // 60_000 - horizon)
+        minute = self._now()[0] // 60_000
+        since = max(seen.shortened_to, minute - horizon)
         gauges: dict[str, float] = {
-            "alive_at": time.time(),
             "clock_ms": float(engine.counting.clock_ms),
+            "history": float(engine.counting.history),
+            "partitions": float(len(engine.partitions)),
             "events": float(engine.counting.events),
             "users_written": float(engine.written_users),
             "users_cached": float(len(people.table)),
@@ -112,6 +122,11 @@ class Housekeeping:
             "oldest_unflushed_ms": engine.oldest_unflushed_ms(),
         }
         gauges |= {f"unflushed_ms@{p}": ms for p, ms in engine.unflushed_ms().items()}
-        gauges |= {f"dedup_horizon_hours@{p}": (self._now() // 60_000 - since) / 60 for p in engine.partitions}
+        gauges |= {f"dedup_horizon_hours@{p}": (minute - since) / 60 for p in engine.partitions}
         gauges |= people.meters.by_field()
-        self._client.hset(keys.GAUGES, mapping=gauges)
+        key = keys.gauges(engine.owner)
+        with self._client.pipeline(transaction=True) as pipe:
+            pipe.delete(key)
+            pipe.hset(key, mapping=gauges)
+            pipe.pexpire(key, LEASE_MS)
+            pipe.execute()

@@ -66,6 +66,7 @@ class Outbox:
             database.one_by_one(connection)
             self.sender.take(connection, now)
             rows.release(connection, now)
+            rows.hasten(connection, now)
             return rows.dues(connection)
 
     def resume(self, draft: Draft, ended: Sequence[Ended], log_ms: int) -> dict[Key, int]:

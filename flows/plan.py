@@ -114,7 +114,7 @@ class Plan:
                 return lambda view, done: signal.strength(*(done[i] for i in at))
             case Aggregate():
                 window, scale = self._window(node), self._scale(node)
-                return lambda view, done: view.window(window) / scale
+                return _scaled(window, scale)
             case Last():
                 last = _index(self.lasts, Last(self.vocabulary.members(node.events), node.tag))
                 return lambda view, done: view.last(last)
@@ -155,6 +155,7 @@ class Plan:
         self.is_value = np.array([x.value for x in self.columns], bool)
         self.unit = np.where(self.hourly, HOUR, DAY)
         self.tick = HOUR if self.hourly.any() else DAY  # a row rolls when this passes
+        self.window_column = np.array([w.column for w in self.windows], np.int64)
         self.window_length = np.array([w.length for w in self.windows], np.int64)
         self.window_kind = np.array([_KINDS.index(w.kind) for w in self.windows], np.int64)
         lengths = [[w.length for w in self.windows if w.column == i] for i in range(c)]
@@ -167,7 +168,10 @@ class Plan:
         self.columns_of = Ragged(wanted)
         self.lasts_of = Ragged([[i for i, x in enumerate(self.lasts) if _takes(x.events, x.tag, c)] for c in codes])
         self.windows_of = Ragged(
-            [[i for i, w in enumerate(self.windows) if w.column == c] for c in range(len(self.columns))]
+            [
+                [i for i, w in enumerate(self.windows) if w.column == c and w.length > 1]
+                for c in range(len(self.columns))
+            ]
         )
 
     @property
@@ -222,6 +226,12 @@ class Plan:
 
 _KINDS = ("sum", "days", "first", "moment")
 DAYS, FIRST, MOMENT = range(1, 4)
+
+
+def _scaled(window: int, scale: float) -> Callable[[Any, Done], Array]:
+    if scale == 1:
+        return lambda view, done: view.window(window)
+    return lambda view, done: view.window(window) / scale
 
 
 def _takes(events: tuple[str, ...], tag: str | None, code: Any) -> bool:

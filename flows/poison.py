@@ -1,15 +1,16 @@
 """An entry that ends the engine whenever it is worked: found one entry at a time, and set aside after some tries.
 
-Nothing says why a process died, so a store counts its engine's deaths without a step forward. After LIVES of them
-entries are worked one by one, each noted before and committed after; one over which TRIES processes died goes to the
-dead ones, and the rest flows. Where nothing goes any more it is not the entries: after MOST in a row none is given up.
+Nothing says why a process died, so of each partition the deaths of its engines without a step forward are counted,
+whoever had it. After LIVES of them entries are worked one by one, each noted before and committed after; one over which
+TRIES processes died goes to the dead ones, and the rest flows. Where an engine works nothing any more it is not the
+entries: after MOST in a row none is given up.
 """
 
 from __future__ import annotations
 
 import logging
 from collections import deque
-from typing import Any
+from typing import cast
 
 import redis
 
@@ -21,7 +22,7 @@ LIVES = 5  # also of an engine that is killed again and again, so that bad luck 
 TRIES = 5
 MOST = 10
 ENOUGH = 1_000  # entries worked one by one without a death
-IN_A_ROW = "in a row"  # beside the entries: how many were set aside since one was worked
+IN_A_ROW = "in a row"  # beside a partition's entries: how many were set aside since its engine worked one
 _log = logging.getLogger(__name__)
 
 
@@ -30,10 +31,10 @@ class Caution:
 
     def __init__(self) -> None:
         self._at = ""  # the entry that is worked alone
-        self._counted = False
+        self._counted = set[int]()  # partitions in which this process stands for a life
 
     def begin(self, engine: Engine, client: redis.Redis) -> None:
-        """A new life: of the process, or, after the store was away, within it."""
+        """A new life: of the process, or within it, of another share or after the store was away."""
         self._engine, self._client = engine, client
         if self._at:  # the process outlived it
             client.hdel(keys.TRIES, self._at)
@@ -41,11 +42,28 @@ class Caution:
         self._held: deque[Read] = deque()
         self._worked, self._handed = 0, set[int]()
         self._stood = self._positions()
-        deaths = int(client.incr(keys.DEATHS) if not self._counted else client.get(keys.DEATHS) or 0) - 1
-        self._counted, self._unsure = True, True
-        self.careful = deaths >= LIVES or bool(client.exists(keys.TRIES))
+        deaths, self._unsure = self._deaths(), True
+        self.careful = deaths >= LIVES or bool(self._tried())
         if self.careful:
-            _log.warning("the engine died %d times where it stands: it works one entry at a time for a while", deaths)
+            _log.warning(
+                "engines died %d times where this one stands: it works one entry at a time for a while", deaths
+            )
+
+    def _deaths(self) -> int:
+        """In that of its partitions that has most of them, without this life."""
+        mine = set(self._engine.partitions)
+        with self._client.pipeline(transaction=False) as pipe:
+            for p in mine:
+                (pipe.get if p in self._counted else pipe.incr)(keys.deaths(p))
+            found = pipe.execute()
+        self._counted |= mine
+        return max(int(deaths or 0) for deaths in found) - 1
+
+    def _tried(self) -> dict[bytes, int]:
+        """What stands of its partitions in the hash of tries."""
+        mine = {b"%d" % p for p in self._engine.partitions}
+        found = cast(dict[bytes, bytes], self._client.hgetall(keys.TRIES))
+        return {field: int(n) for field, n in found.items() if field.partition(b":")[0] in mine}
 
     def read(self) -> list[Read]:
         """What to work next."""
@@ -61,8 +79,15 @@ class Caution:
     def survived(self) -> None:
         """The engine goes on, or ended for a reason that it knows: no entry is to blame."""
         self._unsure = self.careful = False
-        self._client.delete(keys.DEATHS, keys.TRIES)
         self._at = ""
+        self._client.delete(*map(keys.deaths, self._engine.partitions))
+        if tried := self._tried():
+            self._client.hdel(keys.TRIES, *tried)
+
+    def ended(self) -> None:
+        """All that was read is written. Who looks for an entry one by one leaves word for whoever goes on with it."""
+        if not self.careful:
+            self.survived()
 
     def _goes_on(self) -> bool:
         """Each partition of which it was given something came a step forward, or there is nothing to give."""
@@ -92,20 +117,18 @@ class Caution:
         with self._client.pipeline(transaction=True) as pipe:
             pipe.hdel(keys.TRIES, self._at)
             if self._set_aside:
-                pipe.hincrby(keys.TRIES, IN_A_ROW, 1)
+                pipe.hincrby(keys.TRIES, f"{partition}:{IN_A_ROW}", 1)
             else:
-                pipe.hdel(keys.TRIES, IN_A_ROW)
+                pipe.hdel(keys.TRIES, *(f"{p}:{IN_A_ROW}" for p in self._engine.partitions))
             pipe.execute()
         self._at, self._worked = "", self._worked + 1
         return True
 
     def _noted(self, read: Read) -> Read:
         self._at = f"{read.partition}:{read.id.decode()}"
-        with self._client.pipeline(transaction=True) as pipe:
-            pipe.hincrby(keys.TRIES, self._at, 1)
-            pipe.hget(keys.TRIES, IN_A_ROW)
-            found: Any = pipe.execute()
-        self._set_aside = found[0] > TRIES and int(found[1] or 0) < MOST
+        tries = int(self._client.hincrby(keys.TRIES, self._at, 1))
+        row = sum(n for field, n in self._tried().items() if field.endswith(IN_A_ROW.encode()))
+        self._set_aside = tries > TRIES and row < MOST
         if self._set_aside:
             read.entry, read.error = None, f"{TRIES} engines died over it"
         return read

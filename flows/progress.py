@@ -31,6 +31,7 @@ class Progress:
     def __init__(self, partition: int) -> None:
         self.partition = partition
         self.position = b""
+        self.patient = False  # rows for the lake alone were counted, which nobody waits for
         self.since = 0.0  # monotonic seconds of the oldest unwritten change
         self.counts = dict.fromkeys(OUTCOMES, 0)
         self.seen: list[tuple[int, bytes]] = []

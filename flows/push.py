@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
-from typing import Literal
+from typing import Any, Literal, cast
 
 import msgspec
 
@@ -30,7 +31,33 @@ class Push(msgspec.Struct, tag_field="type", tag="push"):
 
 
 encode = msgspec.json.Encoder().encode
+_NUMBERS = {int, float, type(None)}
 decode = msgspec.json.Decoder(Push).decode
+
+
+def encoded(
+    view: str, to: str, ids: Sequence[str], timestamps: Sequence[str], features: dict[str, list[Value | None]]
+) -> list[bytes]:
+    """The same bytes as `encode` of each row of one view; `features`: columns."""
+    values = {name.replace("%", "%%"): msgspec.Raw(b"%b") for name in features}
+    row = encode(Push(view.replace("%", "%%"), "%b", "%b", cast("dict[str, Any]", values), cast("Any", to)))
+    columns = _texts(ids), [each.encode() for each in timestamps], *map(_values, features.values())
+    return [row % each for each in zip(*columns, strict=True)]
+
+
+def _texts(texts: Sequence[str]) -> list[bytes]:
+    """As JSON has them between its quotes."""
+    together = "".join(texts)
+    if together.isprintable() and not {'"', "\\"} & set(together):
+        return [each.encode() for each in texts]
+    return [encode(each)[1:-1] for each in texts]
+
+
+def _values(column: list[Value | None]) -> list[bytes]:
+    """Each as JSON."""
+    if set(map(type, column)) <= _NUMBERS:
+        return encode(column)[1:-1].split(b",")
+    return list(map(encode, column))
 
 
 def moment(us: int) -> str:

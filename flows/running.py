@@ -65,8 +65,7 @@ def run(flow: Dataflow) -> None:
 
     Raises what a step raised, which Bytewax wraps in errors of its own.
     """
-    signal.signal(signal.SIGTERM, _stop)
-    signal.signal(signal.SIGINT, _stop)
+    end_on_signals()
     try:
         run_main(flow)  # type: ignore[no-untyped-call]
     except BytewaxRuntimeError as error:
@@ -74,6 +73,12 @@ def run(flow: Dataflow) -> None:
     else:
         return
     raise _cause(raised)
+
+
+def end_on_signals() -> None:
+    """SIGTERM and SIGINT set `stopping`."""
+    signal.signal(signal.SIGTERM, _stop)
+    signal.signal(signal.SIGINT, _stop)
 
 
 def _cause(error: BaseException) -> BaseException:

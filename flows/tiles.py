@@ -15,12 +15,13 @@ from itertools import pairwise
 import numpy as np
 
 from feature_repo.declare import Array
-from feature_repo.finish import HOUR
+from feature_repo.finish import DAY, HOUR
 
 TILE = 20  # bits of a tile in a key
 TILE_MASK = (1 << TILE) - 1
 _AMOUNT = 36  # bits of an amount in a stored entry
-_KEY_MASK = (1 << 28) - 1  # the sign of an entry is the column's highest bit
+KEY = 28  # bits of a key
+_KEY_MASK = (1 << KEY) - 1  # the sign of an entry is the column's highest bit
 _LIMIT = (1 << 35) - 1
 _HEAD = 2  # words before the tiles in memory
 _SMALL = (1 << 16) - 1  # the largest amount that needs no place of its own
@@ -28,6 +29,23 @@ _SMALL = (1 << 16) - 1  # the largest amount that needs no place of its own
 
 def key(column: Array, tile: Array) -> Array:
     return (column << TILE) | tile
+
+
+def place(key: Array, owner: Array) -> Array:
+    """Numbers that sort tiles by owner, then key."""
+    return (owner << KEY) | key
+
+
+def added_up(key: Array, amount: Array, owner: Array) -> tuple[Array, Array, Array]:
+    """Tiles in any order as (key, amount, owner) sorted by owner, then key, each once, without those of 0."""
+    places = place(key, owner)
+    order = np.argsort(places, kind="stable")
+    places, amount = places[order], amount[order]
+    starts = np.flatnonzero(differs(places))
+    sums = np.add.reduceat(amount, starts) if len(starts) else amount
+    there = np.flatnonzero(sums)
+    places = places[starts[there]]
+    return places & _KEY_MASK, sums[there], places >> KEY
 
 
 def differs(x: Array) -> Array:
@@ -66,41 +84,52 @@ def write(key: Array, amount: Array, owner: Array, n: int) -> list[bytes]:
 
 def unpack(kept: Sequence[bytes], unit: Array) -> tuple[Array, Array, Array]:
     """(key, amount, owner: place in `kept`) of each tile, int64 (n,); `unit`: each column's tile, ms."""
-    words = np.frombuffer(b"".join(kept), np.uint32).astype(np.int64)
+    words = np.frombuffer(b"".join(kept), np.uint32)
     lengths = np.fromiter(map(len, kept), np.int64, len(kept)) // 4
     holders = np.flatnonzero(lengths)
     starts = (np.cumsum(lengths) - lengths)[holders]
-    newest, large = words[starts], words[starts + 1]
+    newest, large = words[starts].astype(np.int64), words[starts + 1].astype(np.int64)
     small = lengths[holders] - _HEAD - 2 * large
-    holder, at = _spans(starts + _HEAD, small)
-    column, tile, amount = words[at] >> 24, (words[at] >> 16) & 255, words[at] & _SMALL
-    if large.any():
-        _, at = _spans(starts + _HEAD + small, 2 * large)
-        amount[amount == 0] = words[at[::2]] | (words[at[1::2]] << 32)
-    last = newest[holder] // (unit // HOUR)[column]
-    return key(column, last - ((last - tile) & 255)), amount, holders[holder]
+    there, many = _small(len(words), starts, starts + _HEAD + small, large)
+    body = words[there].astype(np.int64)
+    amount = body & _SMALL
+    if len(many):
+        amount[amount == 0] = words[many[::2]] | (words[many[1::2]].astype(np.int64) << 32)
+    column = body >> 24
+    last = np.where((unit > HOUR)[column], np.repeat(newest // (DAY // HOUR), small), np.repeat(newest, small))
+    return key(column, last - ((last - (body >> 16)) & 255)), amount, np.repeat(holders, small)
 
 
 def pack(key: Array, amount: Array, owner: Array, n: int, unit: Array) -> list[bytes]:
     """Of each of n people, from int64 (m,) sorted by owner (0..n-1), then key; no amount is 0."""
-    tiles = np.bincount(owner, minlength=n)
+    small = np.bincount(owner, minlength=n)
     column, tile = key >> TILE, key & TILE_MASK
     is_large = (amount < 0) | (amount > _SMALL)
     large = np.bincount(owner[is_large], minlength=n)
-    lengths = np.where(tiles, _HEAD + tiles + 2 * large, 0)
-    holders = np.flatnonzero(tiles)
-    starts = np.cumsum(lengths) - lengths
+    lengths = np.where(small, _HEAD + small + 2 * large, 0)
+    holders = np.flatnonzero(small)
+    starts = (np.cumsum(lengths) - lengths)[holders]
     words = np.empty(int(lengths.sum()), np.uint32)
-    first = np.cumsum(tiles) - tiles
     if len(holders):
-        words[starts[holders]] = np.maximum.reduceat(tile * (unit // HOUR)[column], first[holders])
-        words[starts[holders] + 1] = large[holders]
-    at = np.arange(len(key)) + (starts + _HEAD - first)[owner]
-    words[at] = (column << 24) | ((tile & 255) << 16) | np.where(is_large, 0, amount)
-    if is_large.any():
-        _, at = _spans(starts + _HEAD + tiles, 2 * large)
-        words[at] = amount[is_large].view(np.uint32)
+        first = (np.cumsum(small) - small)[holders]
+        words[starts] = np.maximum.reduceat(tile * (unit // HOUR)[column], first)
+        words[starts + 1] = large[holders]
+    there, many = _small(len(words), starts, starts + _HEAD + small[holders], large[holders])
+    words[there] = (column << 24) | ((tile & 255) << 16) | np.where(is_large, 0, amount)
+    words[many] = amount[is_large].view(np.uint32)
     return _cut(words, lengths)
+
+
+def _small(words: int, starts: Array, ends: Array, large: Array) -> tuple[Array, Array]:
+    """Which words are tiles, as a mask, and where large amounts are, of people whose words begin at `starts`."""
+    there = np.ones(words, bool)
+    for i in range(_HEAD):
+        there[starts + i] = False
+    many = np.zeros(0, np.int64)
+    if large.any():
+        _, many = _spans(ends, 2 * large)
+        there[many] = False
+    return there, many
 
 
 def _spans(starts: Array, lengths: Array) -> tuple[Array, Array]:

@@ -162,9 +162,10 @@ class Transactions:
 
     def _cold(self, rows: Array, uids: Array, at: Array, into: Commands) -> None:
         """Name and closed tiles of those for whom they changed."""
-        people, cold = self._people, list[bytes]()
-        for i, closed in zip(at.tolist(), people.table.closed(rows[at]), strict=True):
-            cold += (keys.COLD + uids[i].tobytes(), self._layouts.cold(people.names[int(rows[i])], closed))
+        people, cold, layouts, ids = self._people, list[bytes](), self._layouts, uids[at].tobytes()
+        closed = people.table.closed(rows[at])
+        for i, (row, each) in enumerate(zip(rows[at].tolist(), closed, strict=True)):
+            cold += (keys.COLD + ids[8 * i : 8 * i + 8], layouts.cold(people.names[row], each))
         if cold:
             into.add("MSET", *cold)
 
@@ -206,10 +207,11 @@ class Transactions:
         """Each new person gets a minute of the day at which they are refreshed."""
         created, self._people.created = self._people.created, []
         for rows in created:
-            for row, uid in zip(rows.tolist(), self._people.table.index.keys[rows], strict=True):
-                p = int(self._people.partition[row])
-                minute = int(uid) // self._store.partitions % 1440
-                commands[p].add("SADD", keys.slice_of(p, minute), int(uid.view(np.int64)))
+            uids = self._people.table.index.keys[rows]
+            members, partitions = uids.view(np.int64).tolist(), self._people.partition[rows].tolist()
+            for uid, member, p in zip(uids.tolist(), members, partitions, strict=True):
+                minute = uid // self._store.partitions % 1440
+                commands[p].add("SADD", keys.slice_of(p, minute), member)
 
 
 def _blocks(parts: list[Part]) -> Iterator[list[Part]]:

@@ -14,11 +14,13 @@ import sqlalchemy as sa
 
 from flows import database
 from flows.alert import Alert, Scored
+from flows.alert_table import alerts
 
 NAME = "webhook"
 OPENED, TEST = "alert.opened", "webhook.test"  # types of events
 SECRET_BYTES, LEAST_SECRET, MOST_SECRET = 32, 24, 64
 PREFIX = "whsec_"
+KEPT = ("id", "organisation", "created_at", "after_seq")  # as they were when it was made
 BOTH_MS = 24 * 3_600_000  # for which a rotated secret still signs beside the new one
 
 webhooks = sa.Table(
@@ -37,13 +39,17 @@ webhooks = sa.Table(
     sa.Column("disabled_why", sa.Text),
     sa.Column("created_at", sa.BigInteger, nullable=False),
     sa.Column("updated_at", sa.BigInteger, nullable=False),
+    sa.Column("after_seq", sa.BigInteger, nullable=False, server_default="0"),  # of alerts: it is told of later ones
     sa.Index("webhooks_by_organisation", "organisation", "seq"),
     sqlite_autoincrement=True,
 )
 
 
 class Webhook(msgspec.Struct, frozen=True, kw_only=True):
-    """An endpoint. Times are ms since 1970. `events`: types, or their beginnings up to a full stop; empty: all."""
+    """An endpoint. Times are ms since 1970. `events`: types, or their beginnings up to a full stop; empty: all.
+
+    `after_seq`: it is told of alerts with a higher `seq`: by time it would miss some where a clock is set back.
+    """
 
     id: str
     organisation: str
@@ -57,6 +63,7 @@ class Webhook(msgspec.Struct, frozen=True, kw_only=True):
     disabled_why: str | None = None
     created_at: int
     updated_at: int
+    after_seq: int = 0
 
     def wants(self, event: str) -> bool:
         return not self.events or any(event == one or event.startswith(f"{one}.") for one in self.events)
@@ -143,11 +150,17 @@ def find(connection: sa.Connection, organisation: str, id_: str) -> Webhook | No
     return read(row) if row else None
 
 
+def add(connection: sa.Connection, webhook: Webhook) -> None:
+    """A new one, which is told of alerts that are stored from now on."""
+    head = connection.execute(sa.select(sa.func.max(alerts.c.seq))).scalar() or 0
+    save(connection, msgspec.structs.replace(webhook, after_seq=head))
+
+
 def save(connection: sa.Connection, webhook: Webhook) -> None:
     """Adds it, or puts it in the place of the one of its id."""
     row = msgspec.structs.asdict(webhook) | {"events": msgspec.json.encode(webhook.events).decode()}
     insert = database.insert(connection, webhooks)
-    changed = {name: insert.excluded[name] for name in row if name not in {"id", "organisation", "created_at"}}
+    changed = {name: insert.excluded[name] for name in row if name not in KEPT}
     connection.execute(insert.on_conflict_do_update(index_elements=["id"], set_=changed), row)
 
 

@@ -8,17 +8,21 @@ an event comes late. All sums are integers: no order of arrival and no cut of th
 
 from __future__ import annotations
 
+from typing import TypeAlias
+
 import msgspec
 import numpy as np
 
 from feature_repo.declare import Array
 from feature_repo.finish import DAY, HOUR
 from feature_repo.vocabulary import KEEP_DAYS
-from flows import tiles
+from flows import sums, tiles
 from flows.index import Index
-from flows.plan import DAYS, FIRST, LACKING, MOMENT, Plan
+from flows.plan import LACKING, Plan
 
-_NEVER = np.iinfo(np.int64).max
+AT_ONCE = 2_048  # people evaluated together, so that their columns stay in the processor's caches
+Tiles: TypeAlias = tuple[Array, Array, Array, Array]  # row, column, tile, amount: int64 (n,)
+_NONE: Tiles = (np.zeros(0, np.int64),) * 4
 
 
 class Reading(msgspec.Struct, frozen=True):
@@ -60,9 +64,10 @@ class Table:
         self.values = np.zeros((capacity, plan.hot), np.int64)
         self._sums = np.zeros((capacity, len(plan.windows)), np.int32)
         self._wide: dict[int, Array] = {}  # sums of rows of which one takes more than 32 bits
-        self._tiles: list[bytes] = [b""] * capacity  # closed ones, as tiles.pack gives them
+        self._tiles = np.full(capacity, b"", object)  # closed ones, as tiles.pack gives them
         self.cold_changed = np.zeros(capacity, bool)
         self._flat = self.values.reshape(-1)
+        self._place = np.zeros(capacity, np.int32)  # of a row in the batch at hand
         self._free: list[int] = []
         self._used = 0
 
@@ -91,8 +96,7 @@ class Table:
         self.values[rows] = 0
         self._keep_sums(rows, np.zeros((len(rows), len(self.plan.windows)), np.int64))
         self.cold_changed[rows] = False
-        for row in rows.tolist():
-            self._tiles[row] = b""
+        self._tiles[rows] = b""
         self._free.extend(rows.tolist())
 
     def rows(self, uids: Array) -> Array:
@@ -117,22 +121,40 @@ class Table:
         """
         ts = np.minimum(ts, now)
         late = ts // DAY <= now // DAY - KEEP_DAYS
-        self.touch(rows, now)
+        passed, closed = self._pass(rows, now)
         on_time = np.flatnonzero(~late)
         codes = np.minimum(codes, len(self.plan.columns_of.lengths) - 1)
-        self._count(rows[on_time], codes[on_time], values[on_time], ts[on_time])
+        shut = self._count(rows[on_time], codes[on_time], values[on_time], ts[on_time])
         self._remember(rows[on_time], codes[on_time], ts[on_time])
+        if len(shut[0]):  # of one batch with what closed: a person's list is opened once
+            passed = np.concatenate((passed, shut[0]))
+            passed = passed[self._lasts(passed)]
+            row, column, tile, amount = map(np.concatenate, zip(closed, shut, strict=True))
+            closed = row, column, tile, amount
+        self._settle(passed, *closed)
         return late
 
     def touch(self, rows: Array, now: Array) -> None:
         """Let time pass: close the tiles of rows that entered a new one. The last `now` of a row stands."""
-        passed = np.flatnonzero(now // self.plan.tick > self.values[rows, 0] // self.plan.tick)
-        if len(passed):
-            unique, position = _last(rows[passed])
-            self._roll(unique, now[passed][position])
-        np.maximum.at(self._flat, rows * self.plan.hot, now)
+        passed, closed = self._pass(rows, now)
+        self._settle(passed, *closed)
 
-    def _count(self, rows: Array, codes: Array, values: Array, ts: Array) -> None:
+    def _pass(self, rows: Array, now: Array) -> tuple[Array, Tiles]:
+        """Distinct rows that entered a new tile, which are to be settled, and the tiles that this closed."""
+        late = np.flatnonzero(now // self.plan.tick > self.values[rows, 0] // self.plan.tick)
+        late = late[self._lasts(rows[late])]
+        closed = self._roll(rows[late], now[late]) if len(late) else _NONE
+        np.maximum.at(self._flat, rows * self.plan.hot, now)
+        return rows[late], closed
+
+    def _lasts(self, rows: Array) -> Array:
+        """Where each of the rows is for the last time."""
+        at = np.arange(len(rows))
+        self._place[rows] = at  # the last assignment stands
+        return np.flatnonzero(self._place[rows] == at)
+
+    def _count(self, rows: Array, codes: Array, values: Array, ts: Array) -> Tiles:
+        """Adds to open tiles; gives back what belongs to closed ones."""
         plan = self.plan
         at, column = plan.columns_of.expand(codes)
         amount = np.where(plan.is_value[column], values[at], 1)
@@ -140,10 +162,12 @@ class Table:
         tile = ts[at] // unit
         row = rows[at]
         open_ = tile == self.values[row, 0] // unit
+        if open_.all():
+            np.add.at(self._flat, row * plan.hot + plan.today + column, amount)
+            return _NONE
         np.add.at(self._flat, row[open_] * plan.hot + plan.today + column[open_], amount[open_])
-        if not open_.all():
-            shut = ~open_
-            self._insert(row[shut], column[shut], tile[shut], amount[shut])
+        shut = ~open_
+        return row[shut], column[shut], tile[shut], amount[shut]
 
     def _remember(self, rows: Array, codes: Array, ts: Array) -> None:
         at, last = self.plan.lasts_of.expand(codes)
@@ -151,13 +175,8 @@ class Table:
 
     # -- tiles
 
-    def _insert(self, rows: Array, column: Array, tile: Array, amount: Array) -> None:
-        """Add amounts to tiles that are closed already."""
-        unique, local = np.unique(rows, return_inverse=True)
-        self._settle(unique, local, column, tile, amount)
-
-    def _roll(self, rows: Array, now: Array) -> None:
-        """Close the open tiles of distinct rows that time has passed, and let old ones leave their windows."""
+    def _roll(self, rows: Array, now: Array) -> Tiles:
+        """Close the open tiles of distinct rows that time has passed."""
         plan = self.plan
         before = self.values[rows, 0]
         open_ = self.values[rows, plan.today : plan.last]
@@ -166,82 +185,49 @@ class Table:
         amount, tile = open_[local, column], before[local] // plan.unit[column]
         self.values[rows[local], plan.today + column] = 0
         self.values[rows, 0] = now
-        self._settle(rows, local, column, tile, amount)
+        return rows[local], column, tile, amount
 
-    def _settle(self, rows: Array, local: Array, column: Array, tile: Array, amount: Array) -> None:
-        """Add tiles (of rows[local]) to the closed ones of distinct rows and sum the windows anew."""
-        before = [self._tiles[row] for row in rows.tolist()]
-        key, old, owner = tiles.unpack(before, self.plan.unit)
-        key, owner = np.concatenate((key, tiles.key(column, tile))), np.concatenate((owner, local))
+    def _settle(self, rows: Array, row: Array, column: Array, tile: Array, amount: Array) -> None:
+        """Add tiles to the closed ones of distinct rows, let old ones leave, and sum the windows anew."""
+        if not len(rows):
+            return
+        self._place[rows] = np.arange(len(rows))
+        before = self._tiles[rows]
+        key, old, owner = tiles.unpack(before.tolist(), self.plan.unit)
+        key, owner = np.concatenate((key, tiles.key(column, tile))), np.concatenate((owner, self._place[row]))
         after = self._keep(rows, key, np.concatenate((old, amount)), owner)
-        for row, was, is_ in zip(rows.tolist(), before, after, strict=True):
-            if was != is_:
-                self.cold_changed[row] = True
+        self.cold_changed[rows[before != after]] = True
 
-    def _keep(self, rows: Array, key: Array, amount: Array, owner: Array) -> list[bytes]:
+    def _keep(self, rows: Array, key: Array, amount: Array, owner: Array) -> Array:
         """These tiles (owner: index into distinct rows) are from now on all that is closed of the rows: as kept."""
-        key, amount, owner = self._added_up(rows, key, amount, owner)
-        kept = tiles.pack(key, amount, owner, len(rows), self.plan.unit)
-        for row, packed in zip(rows.tolist(), kept, strict=True):
-            self._tiles[row] = packed
-        self._sum_windows(rows, key, amount, owner)
-        return kept
-
-    def _added_up(self, rows: Array, key: Array, amount: Array, owner: Array) -> tuple[Array, Array, Array]:
-        """(key, amount, owner), sorted by owner and key, each once, without those past every window."""
-        kept = np.flatnonzero(self._needed(key, self.values[rows, 0][owner]))
-        order = kept[np.argsort((owner[kept] << 28) | key[kept], kind="stable")]
-        owner, key, amount = owner[order], key[order], amount[order]
-        starts = np.flatnonzero(tiles.differs(owner) | tiles.differs(key))
-        sums = np.add.reduceat(amount, starts) if len(starts) else amount
-        there = np.flatnonzero(sums)
-        starts = starts[there]
-        return key[starts], sums[there], owner[starts]
-
-    def _needed(self, key: Array, now: Array) -> Array:
-        """Which tiles some window still holds."""
-        column, tile = key >> tiles.TILE, key & tiles.TILE_MASK
-        return tile > now // self.plan.unit[column] - self.plan.keep[column]
+        plan, now = self.plan, self.values[rows, 0]
+        kept = np.flatnonzero(sums.needed(plan, now, key, owner))
+        key, amount, owner = tiles.added_up(key[kept], amount[kept], owner[kept])
+        packed = np.array(tiles.pack(key, amount, owner, len(rows), plan.unit), object)
+        self._tiles[rows] = packed
+        self._keep_sums(rows, sums.of_windows(plan, now, key, amount, owner))
+        return packed
 
     def closed(self, rows: Array) -> list[bytes]:
         """The closed tiles of each row, as they are stored."""
-        kept = [self._tiles[row] for row in rows.tolist()]
-        return tiles.write(*tiles.unpack(kept, self.plan.unit), len(rows))
+        return tiles.write(*tiles.unpack(self._tiles[rows].tolist(), self.plan.unit), len(rows))
 
-    def _sum_windows(self, rows: Array, key: Array, amount: Array, owner: Array) -> None:
-        plan = self.plan
-        at, window = plan.windows_of.expand(key >> tiles.TILE)
-        column, tile = key[at] >> tiles.TILE, key[at] & tiles.TILE_MASK
-        today = self.values[rows, 0][owner[at]] // plan.unit[column]
-        inside = tile > today - plan.window_length[window]
-        at, window, tile = at[inside], window[inside], tile[inside]
-        kind = plan.window_kind[window]
-        share = np.where(kind == MOMENT, amount[at] * tile, np.where(kind == DAYS, 1, amount[at]))
-        sums = np.zeros((len(rows), len(plan.windows)), np.int64)
-        adds = kind != FIRST
-        np.add.at(sums, (owner[at][adds], window[adds]), share[adds])
-        earliest = np.full(len(sums.reshape(-1)), _NEVER)
-        np.minimum.at(earliest, (owner[at] * len(plan.windows) + window)[~adds], tile[~adds])
-        found = earliest != _NEVER
-        sums.reshape(-1)[found] = earliest[found]
-        self._keep_sums(rows, sums)
-
-    def _keep_sums(self, rows: Array, sums: Array) -> None:
+    def _keep_sums(self, rows: Array, found: Array) -> None:
         """Sums of distinct rows, int64 (n, windows): half of a million rows' memory are zeros of 64 bits otherwise."""
-        narrow = sums.astype(np.int32)
+        narrow = found.astype(np.int32)
         self._sums[rows] = narrow
         if self._wide:
             for row in rows.tolist():
                 self._wide.pop(row, None)
-        for i in np.flatnonzero((narrow != sums).any(axis=1)).tolist():
-            self._wide[int(rows[i])] = sums[i]
+        for i in np.flatnonzero((narrow != found).any(axis=1)).tolist():
+            self._wide[int(rows[i])] = found[i]
 
     def _sums_of(self, rows: Array) -> Array:
-        sums = self._sums[rows].astype(np.int64)
+        found = self._sums[rows].astype(np.int64)
         for i, row in enumerate(rows.tolist() if self._wide else ()):
             if row in self._wide:
-                sums[i] = self._wide[row]
-        return sums
+                found[i] = self._wide[row]
+        return found
 
     # -- traits
 
@@ -265,7 +251,7 @@ class Table:
         self.values[rows] = hot
         key, amount, owner = tiles.read(closed)
         self._keep(rows, key, amount, owner)
-        self.cold_changed[rows[owner[~self._needed(key, hot[owner, 0])]]] = True
+        self.cold_changed[rows[owner[~sums.needed(self.plan, hot[:, 0], key, owner)]]] = True
 
     # -- joining
 
@@ -307,7 +293,8 @@ class Table:
         column, tile, row = key >> tiles.TILE, key & tiles.TILE_MASK, rows[owner]
         open_ = tile == self.values[row, 0] // plan.unit[column]
         np.add.at(self._flat, row[open_] * plan.hot + plan.today + column[open_], amount[open_])
-        self._insert(row[~open_], column[~open_], tile[~open_], amount[~open_])
+        shut = row[~open_], column[~open_], tile[~open_], amount[~open_]
+        self._settle(shut[0][self._lasts(shut[0])], *shut)
         lasts = slice(plan.last, plan.trait)
         self.values[rows, lasts] = np.maximum(self.values[rows, lasts], hot[:, lasts])
 
@@ -315,10 +302,12 @@ class Table:
 
     def evaluate(self, rows: Array) -> Array:
         """Features of distinct rows as of their own `now`: float64 (n, features)."""
-        done = self._run(rows)
         out = np.empty((len(rows), len(self.plan.feature_steps)))
-        for i, step in enumerate(self.plan.feature_steps):
-            out[:, i] = done[step]
+        for low in range(0, len(rows), AT_ONCE):
+            part = slice(low, low + AT_ONCE)
+            done = self._run(rows[part])
+            for i, step in enumerate(self.plan.feature_steps):
+                out[part, i] = done[step]
         return out
 
     def signals(self, rows: Array) -> Signals:
@@ -347,22 +336,26 @@ class _View:
         self._columns, self._sums = np.ascontiguousarray(values.T), np.ascontiguousarray(sums.T)
         self.now = self._columns[0].astype(np.float64)
         self._tile = {HOUR: self._columns[0] // HOUR, DAY: self._columns[0] // DAY}
+        self._windows = (self._sums + self._columns[plan.today + plan.window_column]).astype(np.float64)
+        for i in np.flatnonzero(plan.window_kind).tolist():
+            self._windows[i] = self._other(i)
 
     def window(self, i: int) -> Array:
+        return self._windows[i]
+
+    def _other(self, i: int) -> Array:
+        """A window of which the open tile does not simply add to the closed ones."""
         plan, window = self._plan, self._plan.windows[i]
         closed = self._sums[i]
         today = self._columns[plan.today + window.column]
         tile = self._tile[int(plan.unit[window.column])]
         match window.kind:
             case "moment":
-                total = closed + today * tile
+                return closed + today * tile
             case "days":
-                total = closed + (today != 0)
-            case "first":
-                total = np.where(closed > 0, closed, np.where(today != 0, tile, 0))
+                return closed + (today != 0)
             case _:
-                total = closed + today
-        return total.astype(np.float64)
+                return np.where(closed > 0, closed, np.where(today != 0, tile, 0))
 
     def last(self, i: int) -> Array:
         return self._columns[self._plan.last + i].astype(np.float64)
@@ -383,9 +376,3 @@ def _later(mine: list[int], brought: list[int]) -> list[int]:
     if changed > until:
         return mine
     return [bits, told, changed_before if bits == before else told]
-
-
-def _last(rows: Array) -> tuple[Array, Array]:
-    """Distinct rows, and the position of the last occurrence of each."""
-    unique, from_end = np.unique(rows[::-1], return_index=True)
-    return unique, len(rows) - 1 - from_end

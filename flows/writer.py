@@ -60,11 +60,14 @@ class FeatureBytes:
         data = memoryview(fields.tobytes())
         counts = changed.sum(1).tolist()
         stamps = {ms: self._stamped(ms) for ms in set(now.tolist())}
+        befores = {length: self._before(length) for length in set(map(len, names))}
+        begins = [_begin(count) for count in range(values.shape[1] + self._private + 1)]
+        after, private, width = self._key[1] + b"\r\n", self._private, self._width
         out, start = [], 0
         for name, ms, count, more in zip(names, now.tolist(), counts, beside, strict=True):
-            end = start + count * self._width
-            head = self._head(name, count + self._private if more else count)
-            out.append(b"".join((head, data[start:end], stamps[ms], more)))
+            end = start + count * width
+            begin = begins[count + private if more else count]
+            out.append(b"".join((begin, befores[len(name)], name, after, data[start:end], stamps[ms], more)))
             start = end
         nulls = np.isnan(values)
         for i in np.flatnonzero(nulls.any(axis=1)).tolist() if nulls.any() else ():
@@ -83,27 +86,34 @@ class FeatureBytes:
 
     def copy(self, name: bytes) -> bytes:
         """A packed COPY of the defaults to somebody new: what they share with nobody is then written over it."""
-        return b"*3\r\n$4\r\nCOPY\r\n%b$%d\r\n%b\r\n" % (self._template_key, *self._entity(name))
+        key = self.key(name)
+        return b"*3\r\n$4\r\nCOPY\r\n%b$%d\r\n%b\r\n" % (self._template_key, len(key), key)
 
     def key(self, name: bytes) -> bytes:
         """Redis key of a person's features."""
-        return self._entity(name)[1]
+        before, after = self._key  # an entity key but for the value and its length
+        return b"".join((before, len(name).to_bytes(4, "little"), name, after))
 
     def defaults(self) -> list[bytes | str]:
         """The command that writes what `copy` copies; its key names these features and defaults."""
         return ["HSET", self.defaults_key, *self._defaults]
 
-    def _entity(self, name: bytes) -> tuple[int, bytes]:
-        before, after = self._key  # an entity key but for the value and its length
-        key = b"".join((before, len(name).to_bytes(4, "little"), name, after))
-        return len(key), key
+    def _before(self, length: int) -> bytes:
+        """What stands before a name of this length where its key is an argument."""
+        before, after = self._key
+        return b"$%d\r\n%b%b" % (len(before) + 4 + length + len(after), before, length.to_bytes(4, "little"))
 
     def _head(self, name: bytes, count: int) -> bytes:
-        return b"*%d\r\n$4\r\nHSET\r\n$%d\r\n%b\r\n" % (4 + 2 * count, *self._entity(name))
+        return b"".join((_begin(count), self._before(len(name)), name, self._key[1], b"\r\n"))
 
     def _stamped(self, ms: int) -> bytes:
         value = timestamp(ms)
         return b"%b$%d\r\n%b\r\n" % (self._stamp, len(value), value)
+
+
+def _begin(count: int) -> bytes:
+    """The begin of an HSET of so many features and private fields, and the timestamp."""
+    return b"*%d\r\n$4\r\nHSET\r\n" % (4 + 2 * count)
 
 
 def hot_states(head: bytes, uids: Array, rows: Array) -> Array:

@@ -51,6 +51,7 @@ def parser() -> argparse.ArgumentParser:
     top = argparse.ArgumentParser(prog="telltale", description="Notices within a second that a person is about to act.")
     commands = top.add_subparsers(title="commands", metavar="COMMAND", required=True)
     _add(commands, "up", "everything but the simulator; what dies is started again", _up)
+    _add(commands, "engine", "one more engine over a store that runs, here or on another machine", _engine)
     _simulator_options(_add(commands, "run", "everything, with simulated people, on the screen", _run))
     _simulator_options(_add(commands, "simulate", f"simulated people, {INTO}", _simulate))
     _replay_options(_add(commands, "replay", f"the calls of a file, {INTO}", _replay))
@@ -61,7 +62,8 @@ def parser() -> argparse.ArgumentParser:
     _file_option(_add(commands, "backup", "log, state, SQL, lake and models into one file", _backup))
     _file_option(_add(commands, "restore", "a backup into a home where nothing is yet", _restore))
     _add(commands, "train", "a model, from histories to a new version in onnx_models", _job("train"), more=True)
-    _add(commands, "bench", "benchmarks of a checkout: `bench NAME`, --json for a machine", _bench, more=True)
+    _add(commands, "bench", "benchmarks of a checkout; --json for a machine", _of_a_checkout("bench"), more=True)
+    _add(commands, "faults", "the fault laboratory of a checkout", _of_a_checkout("faults"), more=True)
     _doctor_options(_add(commands, "doctor", "what is missing or wrong, in plain words", _doctor))
     _user_options(_add(commands, "user", "one person: features, signals, scores and reasons", _user))
     _features_options(_add(commands, "features", "the feature store: check, address, serve, report", _features))
@@ -160,6 +162,12 @@ def _up(settings: Settings, given: argparse.Namespace, more: Sequence[str]) -> N
     up(settings)
 
 
+def _engine(settings: Settings, given: argparse.Namespace, more: Sequence[str]) -> None:
+    from serving.up import engine
+
+    engine(settings)
+
+
 def _run(settings: Settings, given: argparse.Namespace, more: Sequence[str]) -> None:
     from serving.up import run
 
@@ -205,10 +213,13 @@ def _job(name: str) -> Act:
     return act
 
 
-def _bench(settings: Settings, given: argparse.Namespace, more: Sequence[str]) -> int:
-    if not (ROOT / "tests" / "bench").is_dir():
-        raise Complaint("the benchmarks live in a checkout (tests/bench): clone the repository, then `make bench`")
-    return _module("tests.bench", settings, *more)
+def _of_a_checkout(name: str) -> Act:
+    def act(settings: Settings, given: argparse.Namespace, more: Sequence[str]) -> int:
+        if not (ROOT / "tests" / name).is_dir():
+            raise Complaint(f"tests/{name} lives in a checkout: clone the repository, then `make {name}`")
+        return _module(f"tests.{name}", settings, *more)
+
+    return act
 
 
 def _doctor(settings: Settings, given: argparse.Namespace, more: Sequence[str]) -> int:

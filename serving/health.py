@@ -8,14 +8,13 @@ from starlette.routing import Route
 
 from feature_repo import keys
 from flows import losses
+from flows.members import engines
 from flows.partition import entry_id
 from flows.resp import StoreError, pack
 from serving import api
 from serving.errors import json_response, unavailable
 from serving.messages import Check
 from serving.openapi import Operation
-
-SILENCE = 5.0  # seconds without a word of the engine that make it not ready
 
 # Ids of the newest entry ever, and of the oldest one behind a position; entries themselves stay in the store.
 LOG_ENDS = """
@@ -76,13 +75,16 @@ async def _losses(parts: api.Api) -> list[str]:
 
 async def _engine_problems(parts: api.Api) -> list[str]:
     partitions = range(parts.store.partitions)
-    leases = await parts.client.call(*(pack("EXISTS", keys.lease(p)) for p in partitions))
-    alive, (seconds, _) = await parts.client.call(pack("HGET", keys.GAUGES, "alive_at"), pack("TIME"))
-    idle = [p for p in partitions if not leases[p]]
-    if idle:
-        return [f"no engine works partitions {', '.join(map(str, idle))}"]
-    silent = int(seconds) - float(alive or seconds)
-    return [f"the engine has not been heard of for {silent:.0f} s"] if silent > SILENCE else []
+    owners, told, (seconds, micros) = await parts.client.call(
+        pack("MGET", *map(keys.lease, partitions)), pack("HGETALL", keys.ENGINES), pack("TIME")
+    )
+    idle = [str(p) for p in partitions if not owners[p]]
+    found = [f"no engine works partitions {', '.join(idle)}"] if idle else []
+    for name, said in engines(dict(zip(told[::2], told[1::2], strict=True))).items():
+        now = int(seconds) * 1000 + int(micros) // 1000
+        if not said.lives(now) and (idle or name.encode() in owners):  # of others the partitions were taken over
+            found.append(f"the engine {name} has not been heard of for {(now - said.at) / 1000:.0f} s")
+    return found
 
 
 routes = [Route("/healthz", healthz), Route("/readyz", readyz)]

@@ -17,6 +17,7 @@ from starlette.routing import Route
 
 from feature_repo import keys
 from flows import losses
+from flows.members import engines
 from flows.partition import entry_id
 from flows.progress import OUTCOMES
 from flows.resp import pack
@@ -27,8 +28,10 @@ from serving.openapi import Operation
 
 TEXT = "text/plain; version=0.0.4; charset=utf-8"
 Labels = dict[str, Any]
-ENGINE = {  # what the engine says of itself (`flows/housekeeping.py`), in words
-    "alive_at": "when the engine last spoke, seconds since 1970",
+ENGINE = {  # what an engine says of itself (`flows/housekeeping.py`), in words; it starts anew with each share
+    "alive_at": "when the engine last spoke, seconds since 1970; for an hour after it died",
+    "partitions": "how many partitions the engine works",
+    "history": "1 while what the engine reads is history, at which nothing fires",
     "clock_ms": "the log's time that the engine has reached, milliseconds since 1970",
     "events": "events read from the log and worked since the engine started",
     "users_written": "writes of a person's features since the engine started",
@@ -119,11 +122,11 @@ class Reading(msgspec.Struct):
 
 
 class Said(msgspec.Struct):
-    """What processes said of themselves; `dropped`: rows of served features, by partition, that no lake came for;
-    `outcomes_dropped`: outcome events that nobody learned from.
+    """What processes said of themselves, engines by name; `dropped`: rows of served features, by partition, that no
+    lake came for; `outcomes_dropped`: outcome events that nobody learned from.
     """
 
-    engine: dict[str, float]
+    engine: dict[str, dict[str, float]]
     lake: dict[str, float]
     consistency: dict[str, float]
     predictions: dict[str, float]
@@ -162,12 +165,14 @@ async def metrics(request: Request) -> Response:
 async def _read(parts: api.Api) -> tuple[list[Reading], Said, int]:
     """(partitions, what the processes said of themselves, the store's time in ms), all of one moment."""
     partitions = range(parts.store.partitions)
+    (told_by,) = await parts.client.call(pack("HGETALL", keys.ENGINES))
+    alive = engines(dict(_pairs(told_by)))
     commands = [command for p in partitions for command in (pack("HGETALL", keys.counts(p)), log_ends(p))]
     commands += [
         pack("GET", counter(p)) for counter in (keys.served_dropped, keys.outcomes_dropped) for p in partitions
     ]
-    hashes = keys.GAUGES, keys.LAKE, keys.CONSISTENCY, keys.PREDICTION_COUNTS, keys.DELIVERY, keys.LEARNING
-    commands += [*(pack("HGETALL", name) for name in hashes), pack("TIME")]
+    hashes = keys.LAKE, keys.CONSISTENCY, keys.PREDICTION_COUNTS, keys.DELIVERY, keys.LEARNING
+    commands += [*(pack("HGETALL", name) for name in (*hashes, *map(keys.gauges, alive))), pack("TIME")]
     answer = (await parts.client.call(pack("MULTI"), *commands, pack("EXEC")))[-1]
     n = len(partitions)
     pairs, dropped, told, (seconds, micros) = answer[: 2 * n], answer[2 * n : 4 * n], answer[4 * n : -1], answer[-1]
@@ -176,7 +181,10 @@ async def _read(parts: api.Api) -> tuple[list[Reading], Said, int]:
         for counts, (newest, waiting) in zip(pairs[::2], pairs[1::2], strict=True)
     ]
     lost = [int(count or 0) for count in dropped]
-    engine, lake, consistency, predictions, delivery, learning = map(_numbers, told)
+    lake, consistency, predictions, delivery, learning, *gauges = map(_numbers, told)
+    engine = {
+        name: {"alive_at": said.at / 1000, **one} for (name, said), one in zip(alive.items(), gauges, strict=True)
+    }
     said = Said(engine, lake, consistency, predictions, delivery, learning, lost[:n], lost[n:])
     return readings, said, int(seconds) * 1000 + int(micros) // 1000
 
@@ -205,15 +213,15 @@ def _events(readings: list[Reading]) -> list[Metric]:
     ]
 
 
-def _engine(gauges: dict[str, float]) -> list[Metric]:
+def _engine(said: dict[str, dict[str, float]]) -> list[Metric]:
     """`name`, `name@partition` or `name:stage@partition` in the store becomes telltale_engine_name with its labels."""
     found: dict[str, Metric] = {}
-    for field, value in sorted(gauges.items()):
+    for field, engine, value in sorted((field, engine, n) for engine, one in said.items() for field, n in one.items()):
         named, _, partition = field.partition("@")
         name, _, stage = named.partition(":")
         kind = "counter" if name.endswith("_total") else "gauge"
         metric = found.setdefault(name, Metric(f"telltale_engine_{name}", kind, ENGINE.get(name, name), []))
-        labels = {"partition": partition, "stage": stage}
+        labels = {"engine": engine, "partition": partition, "stage": stage}
         metric.samples.append(("", {label: what for label, what in labels.items() if what}, value))
     return list(found.values())
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import msgspec
 
 
@@ -28,3 +30,11 @@ def values(text: str, name: str) -> list[float]:
     """The values of all series of a metric."""
     lines = (line for line in text.splitlines() if line.startswith((f"{name} ", f"{name}{{")))
     return [float(line.rpartition(" ")[2]) for line in lines]
+
+
+def by_engine(text: str, name: str) -> dict[str, float]:
+    """The sum of a metric's series of each engine."""
+    found: dict[str, float] = {}
+    for engine, value in re.findall(rf'^{name}{{engine="((?:[^"\\]|\\.)*)".* (\S+)$', text, re.MULTILINE):
+        found[engine] = found.get(engine, 0.0) + float(value)
+    return found

@@ -12,7 +12,7 @@ from starlette.routing import Route
 
 from flows.progress import OUTCOMES
 from serving.errors import ApiError
-from serving.metrics_read import Meters, read_meters, values
+from serving.metrics_read import Meters, by_engine, read_meters, values
 from serving.page import form, go, page, shown
 from serving.page_ask import ask, tell, text
 from serving.page_words import percent, plural, seconds
@@ -122,15 +122,16 @@ def _processes(metrics: str) -> list[Process]:
     up = max(values(metrics, "telltale_api_uptime_seconds"), default=0.0)
     return [
         Process("API", "answers", True, f"up for {seconds(up)}"),
-        _process(metrics, "Engine", "engine", ENGINE_SILENT_S, _engine(metrics)),
-        _process(metrics, "Delivery", "delivery", SILENT_S, _delivery(metrics)),
-        _process(metrics, "Learner", "learning", SILENT_S, ""),
+        *_engines(metrics),
+        _process(
+            "Delivery", max(values(metrics, "telltale_delivery_alive_at"), default=0), SILENT_S, _delivery(metrics)
+        ),
+        _process("Learner", max(values(metrics, "telltale_learning_alive_at"), default=0), SILENT_S, ""),
     ]
 
 
-def _process(metrics: str, name: str, metric: str, patience: float, says: str) -> Process:
-    """`patience`: seconds without a word of it from which it counts as silent."""
-    at = max(values(metrics, f"telltale_{metric}_alive_at"), default=0.0)
+def _process(name: str, at: float, patience: float, says: str) -> Process:
+    """`at`: when it last spoke, or 0; `patience`: seconds without a word of it from which it counts as silent."""
     if not at:
         return Process(name, "never heard of", False, "")
     ago = max(time.time() - at, 0.0)
@@ -140,11 +141,28 @@ def _process(metrics: str, name: str, metric: str, patience: float, says: str) -
     )
 
 
-def _engine(metrics: str) -> str:
-    names = ("users_cached", "cache_hits", "cache_misses", "oldest_unflushed_ms")
-    cached, hits, misses, oldest = (sum(values(metrics, f"telltale_engine_{name}")) for name in names)
+def _engines(metrics: str) -> list[Process]:
+    """Each by its name, where there are several."""
+    alive = by_engine(metrics, "telltale_engine_alive_at")
+    names = ("partitions", "users_cached", "cache_hits", "cache_misses", "oldest_unflushed_ms")
+    told = [by_engine(metrics, f"telltale_engine_{name}") for name in names]
+    found = [
+        _process(
+            f"Engine {engine}" if len(alive) > 1 else "Engine",
+            at,
+            ENGINE_SILENT_S,
+            _engine(*(one.get(engine, 0.0) for one in told)) if engine in told[0] else "",
+        )
+        for engine, at in sorted(alive.items())
+    ]
+    return found or [_process("Engine", 0, ENGINE_SILENT_S, "")]
+
+
+def _engine(partitions: float, cached: float, hits: float, misses: float, oldest: float) -> str:
     asked = f", who were {percent(hits / (hits + misses))} of those asked for" if hits + misses else ""
-    return f"{plural(int(cached), 'person', 'people')} in memory{asked}; oldest unwritten work {seconds(oldest / 1000)}"
+    people = plural(int(cached), "person", "people")
+    works = f"{plural(int(partitions), 'partition')}; {people} in memory{asked}"
+    return f"{works}; oldest unwritten work {seconds(oldest / 1000)}"
 
 
 def _delivery(metrics: str) -> str:

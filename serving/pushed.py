@@ -16,7 +16,6 @@ from feature_repo.vocabulary import PUSHED, SILENT, Vocabulary
 from flows import push
 from flows.entry import Kind
 from flows.external import ExternalView
-from flows.push import Push
 from serving.api import Api
 from serving.append import Group, Part, Unavailable
 from serving.applied import Applied
@@ -158,36 +157,38 @@ class Pusher:
 
         A row's message is its content: pushed again it is a duplicate.
         """
-        seed, hashed, at, raw = self._store.seed, xxhash.xxh3_64_intdigest, rows.frame.at, made.raw
+        seed, hashed, these = self._store.seed, xxhash.xxh3_64_intdigest, slice(part.start, part.stop)
         prefix, message = rows.organisation + b"/" + rows.target.prefix, rows.organisation + b"\0"
-        names = {i: prefix + rows.frame.ids[i].encode() for i in part}
-        uids = {i: hashed(name, seed) for i, name in names.items()}
+        raw = made.raw[these]
+        names = [prefix + id_.encode() for id_ in rows.frame.ids[these]]
+        uids = [hashed(name, seed) for name in names]
+        messages = [hashed(message + each, seed) or 1 for each in raw]
+        ms = [us // 1000 for us in rows.frame.at[these]]
         where: dict[int, list[int]] = {}
-        for i, uid in uids.items():
+        for i, uid in enumerate(uids):
             where.setdefault(uid % self._store.partitions, []).append(i)
         for partition, mine in where.items():
             draft = group.draft(partition, rows.history, rows.kind)
             first = draft.extend(
                 [uids[i] for i in mine],
                 [names[i] for i in mine],
-                [hashed(message + raw[i], seed) or 1 for i in mine],
-                [at[i] // 1000 for i in mine],
+                [messages[i] for i in mine],
+                [ms[i] for i in mine],
                 PUSHED if rows.touches else SILENT,
                 [raw[i] for i in mine],
             )
             for trait, column in made.told:
-                draft.traits += [(j, trait, told) for j, i in enumerate(mine, first) if (told := column[i]) is not None]
+                told = enumerate((column[part.start + i] for i in mine), first)
+                draft.traits += [(j, trait, bits) for j, bits in told if bits is not None]
         return where
 
 
 def _raw(rows: Rows) -> list[bytes]:
     """The JSON to keep of each row. Raises ApiError 400."""
-    view, names, to, found = rows.target.view.name, rows.target.names, rows.to, rows.frame
-    stamps = {us: push.moment(us) for us in set(found.at)}
-    raw = [
-        push.encode(Push(view, id_, stamps[us], dict(zip(names, values, strict=True)), to))
-        for id_, us, values in zip(found.ids, found.at, zip(*found.columns, strict=True), strict=True)
-    ]
+    found = rows.frame
+    moments = {us: push.moment(us) for us in set(found.at)}
+    features = dict(zip(rows.target.names, found.columns, strict=True))
+    raw = push.encoded(rows.target.view.name, rows.to, found.ids, [moments[us] for us in found.at], features)
     if max(map(len, raw)) > EVENT_BYTES:
         row = next(i for i, text in enumerate(raw) if len(text) > EVENT_BYTES)
         raise ApiError(400, f"row {row}: expected at most {EVENT_BYTES} bytes a row, got {len(raw[row])}", "df")

@@ -43,14 +43,22 @@ def module(name: str, *args: str) -> tuple[str, ...]:
     return (sys.executable, "-m", name, *args)
 
 
+ENGINE = Child(name="engine", command=module("flows.alerting"), rank=2)
 CHILDREN = (
     Child(name="api", command=module("serving.app"), rank=1),
-    Child(name="engine", command=module("flows.alerting"), rank=2),
+    ENGINE,
     Child(name="lake", command=module("flows.lake"), rank=2, wait=4.0),
     Child(name="alerts", command=module("flows.alert_drain"), rank=2, wait=1.0),
     Child(name="delivery", command=module("flows.delivering"), rank=2, wait=1.5),
     Child(name="learning", command=module("flows.learning"), rank=2, wait=6.0),
 )
+
+
+def children(settings: Settings) -> tuple[Child, ...]:
+    """All of them, and as many engines as are wanted: engine, engine-2, ..."""
+    names = ["engine", *(f"engine-{n}" for n in range(2, settings.engines + 1))][: settings.engines]
+    engines = [msgspec.structs.replace(ENGINE, name=name) for name in names]
+    return tuple(one for child in CHILDREN for one in (engines if child is ENGINE else [child]))
 
 
 def environment(settings: Settings) -> dict[str, str]:

@@ -18,7 +18,7 @@ from serving import write_keys
 from serving.client import Door
 from serving.complaint import Complaint
 from serving.port import claim_port
-from serving.supervisor import CHILDREN, Child, Supervisor, end_on_signals, module
+from serving.supervisor import ENGINE, Child, Supervisor, children, end_on_signals, module
 from serving.view import Screen
 
 LAST_OWNERS_END = 1.5  # seconds that the API of a supervisor just killed may take to let go of the port
@@ -37,7 +37,7 @@ class Ground(msgspec.Struct, frozen=True):
 def up(settings: Settings) -> None:
     """Runs everything but the simulator; returns after Ctrl-C or SIGTERM. Raises Complaint, StoreError."""
     ground = prepare(settings)
-    supervisor = Supervisor(settings, ground.server, CHILDREN, _say)
+    supervisor = Supervisor(settings, ground.server, children(settings), _say)
     end_on_signals(supervisor)
     for line in _greeting(ground):
         _tell(line)
@@ -57,7 +57,7 @@ def run(settings: Settings, simulator: Sequence[str]) -> None:
     people = Child(
         name="simulator", command=simulate_command(ground, simulator), rank=0, patience=1.0, lines=screen.clock
     )
-    supervisor = Supervisor(settings, ground.server, (*CHILDREN, people), screen.say)
+    supervisor = Supervisor(settings, ground.server, (*children(settings), people), screen.say)
     end_on_signals(supervisor)
     for line in _greeting(ground):
         screen.say(line)
@@ -91,6 +91,19 @@ def prepare(settings: Settings) -> Ground:
         if server is not None:
             server.stop()
         raise
+
+
+def engine(settings: Settings) -> None:
+    """Runs one more engine over a store that runs, here or elsewhere, until Ctrl-C or SIGTERM. Raises StoreError."""
+    vocabulary.load(settings.feature_repo)
+    partitions = store.open_store(store.connect(settings)).partitions
+    child = msgspec.structs.replace(ENGINE, name="engine-added")
+    supervisor = Supervisor(settings, None, [child], _say)
+    end_on_signals(supervisor)
+    log = settings.home / "logs" / f"{child.name}.log"
+    print(f"engine over {store.address(settings)}, for its share of {partitions} partitions; log in {log}", flush=True)
+    supervisor.run()
+    print("stopped; the other engines go on with its share", flush=True)
 
 
 def _own_server(settings: Settings) -> Embedded:

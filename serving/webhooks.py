@@ -58,7 +58,7 @@ async def make(request: Request) -> Response:
     def change(sql: sa.Connection) -> int:
         there = len(webhooks.of_organisation(sql, organisation))
         if there < MOST:
-            webhooks.save(sql, new)
+            webhooks.add(sql, new)
         return there
 
     if await shelf(request).write(change) >= MOST:

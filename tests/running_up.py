@@ -11,9 +11,10 @@ from pathlib import Path
 from typing import IO
 
 import msgspec
+import redis
 
 from feature_repo.settings import Settings
-from flows.store import connect
+from flows.store import StoreError, connect
 from serving import write_keys
 from serving.client import Closed, Door, Turned
 from serving.supervisor import environment
@@ -83,7 +84,16 @@ def door_of(up: Up) -> Door:
     """With the first write key, once everything is ready."""
     with closing(Door(up.settings, "")) as anybody:
         eventually(anybody, "/healthz")
-    with closing(connect(up.settings)) as client:
-        door = Door(up.settings, write_keys.first(client)[0])
+    door = Door(up.settings, _first_key(up.settings))
     eventually(door, "/readyz")
     return door
+
+
+def _first_key(settings: Settings) -> str:
+    """Also while the store comes back."""
+    deadline = time.monotonic() + 20.0
+    while True:
+        with suppress(StoreError, redis.RedisError), closing(connect(settings)) as client:
+            return write_keys.first(client)[0]
+        assert time.monotonic() < deadline
+        time.sleep(0.05)

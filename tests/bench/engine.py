@@ -23,6 +23,7 @@ import redis
 from feature_repo import keys
 from feature_repo.settings import Settings
 from feature_repo.vocabulary import load
+from flows.members import Said, engines
 from flows.store import Embedded, Store, connect, create, embedded
 from tests.bench.filled import Filler, zipf
 from tests.bench.options import Options
@@ -61,9 +62,9 @@ def run(options: Options) -> Result:
         {
             "events_per_s": figure(found.samples[1:-1], "1/s"),
             "mean_events_per_s": figure([found.mean], "1/s"),
-            "seconds": figure([events / found.mean], "s"),
+            "seconds": figure([events / found.mean], "s", ""),
             "ratio_bytewax_windows": figure([x / peer for x in found.samples[1:-1]], "x"),
-            "cost_ratio_1m_10k": figure([large / small], "x"),
+            "cost_ratio_1m_10k": figure([large / small], "x", "lower"),
             "cpu_us_per_user_1m": figure([large * 1e6], "us"),
             "engine_mb": figure([found.engine_mb], "MB"),
             "redis_bytes_per_user": figure([found.redis_bytes / found.users], "B"),
@@ -135,14 +136,20 @@ def _peer(settings: Settings) -> float:
 @contextlib.contextmanager
 def running(settings: Settings, client: redis.Redis) -> Iterator[subprocess.Popen[bytes]]:
     """The engine as `telltale up` starts it, once it says that it lives."""
-    client.delete(keys.GAUGES)
-    command = [sys.executable, "-m", "flows.alerting"]
-    engine = subprocess.Popen(command, cwd=ROOT, env=environment(settings), stderr=subprocess.DEVNULL)
-    try:
-        while not client.exists(keys.GAUGES):
+    client.delete(keys.ENGINES)
+    with started(settings) as engine:
+        while not gauges(client):
             if engine.poll() is not None:
                 raise RuntimeError(f"expected an engine that runs, it ended with {engine.returncode}")
             time.sleep(0.05)
+        yield engine
+
+
+@contextlib.contextmanager
+def started(settings: Settings) -> Iterator[subprocess.Popen[bytes]]:
+    command = [sys.executable, "-m", "flows.alerting"]
+    engine = subprocess.Popen(command, cwd=ROOT, env=environment(settings), stderr=subprocess.DEVNULL)
+    try:
         yield engine
     finally:
         engine.terminate()
@@ -174,7 +181,7 @@ def drained(settings: Settings, client: redis.Redis, store: Store, total: int) -
 def wait_for(client: redis.Redis, store: Store, total: int) -> None:
     """Until so many events are accounted for. Raises RuntimeError when the engine says nothing for a minute."""
     while accounted(client, store) < total:
-        if time.time() - gauges(client)["alive_at"] > 60:
+        if time.time() * 1000 - max(said.at for said in alive(client).values()) > 60_000:
             raise RuntimeError(f"expected {total} events, the engine stopped at {accounted(client, store)}")
         time.sleep(0.05)
 
@@ -186,7 +193,16 @@ def trim(client: redis.Redis, store: Store) -> None:
 
 
 def gauges(client: redis.Redis) -> dict[str, float]:
-    return {name.decode(): float(value) for name, value in client.hgetall(keys.GAUGES).items()}
+    """What the engines say of themselves, added up."""
+    told: dict[str, float] = {}
+    for engine in alive(client):
+        for name, value in client.hgetall(keys.gauges(engine)).items():
+            told[name.decode()] = told.get(name.decode(), 0.0) + float(value)
+    return told
+
+
+def alive(client: redis.Redis) -> dict[str, Said]:
+    return engines(client.hgetall(keys.ENGINES))
 
 
 def said(client: redis.Redis) -> dict[str, float]:

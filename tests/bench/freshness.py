@@ -49,21 +49,21 @@ def run(options: Options) -> Result:
     runs = [_run(seconds) for _ in range(options.runs)]
     return Result(
         {
-            "feature_p50_ms": figure([_at(f, 0.5) for f, _, _ in runs], "ms"),
-            "feature_p99_ms": figure([_at(f, 0.99) for f, _, _ in runs], "ms"),
-            "alert_p50_ms": figure([_at(a, 0.5) for _, a, _ in runs], "ms"),
-            "alert_p99_ms": figure([_at(a, 0.99) for _, a, _ in runs], "ms"),
+            "feature_p50_ms": figure([at(f, 0.5) for f, _, _ in runs], "ms"),
+            "feature_p99_ms": figure([at(f, 0.99) for f, _, _ in runs], "ms"),
+            "alert_p50_ms": figure([at(a, 0.5) for _, a, _ in runs], "ms"),
+            "alert_p99_ms": figure([at(a, 0.99) for _, a, _ in runs], "ms"),
             "events_per_s": figure([rate for _, _, rate in runs], "1/s"),
         }
     )
 
 
-def _at(times: list[float], share: float) -> float:
+def at(times: list[float], share: float) -> float:
     return statistics.quantiles(times, n=1000, method="inclusive")[int(share * 1000) - 1]
 
 
 def _run(seconds: float) -> tuple[list[float], list[float], float]:
-    with _everything() as (api, client):
+    with everything() as (api, client):
         command = [sys.executable, "-m", "tests.bench.paced", str(api.port), KEY, str(RATE), str(BATCH), str(seconds)]
         with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE) as pace:
             time.sleep(3.0)  # until it is under way and people are known
@@ -78,16 +78,16 @@ def _probe(api: Live, client: redis.Redis, seconds: float) -> tuple[list[float],
     alerts: list[float] = []
     while time.monotonic() < until:
         n += 1
-        features.append(_feature(api, client, n))
+        features.append(feature_ms(api, client, f"probe-{n % 50}", n))
         if n % (PROBES_S // ALERTS_S) == 0:
             alerts.append(_alert(api, n))
         time.sleep(1 / PROBES_S)
     return features, alerts
 
 
-def _feature(api: Live, client: redis.Redis, n: int) -> float:
-    """Milliseconds from the answer until one more opened document shows."""
-    vocabulary, user = load(), f"probe-{n % 50}"
+def feature_ms(api: Live, client: redis.Redis, user: str, n: int) -> float:
+    """Milliseconds from the answer until one more opened document of this user shows."""
+    vocabulary = load()
     key = layout.entity_key(vocabulary.join_key, f"{ORGANISATION}/{user}".encode())
     field = layout.field(vocabulary.view, "doc_access_count_30d")
     expected = (layout.read_double(client.hget(key, field)) or 0.0) + 1
@@ -121,7 +121,7 @@ def _until(done: Callable[[], bool]) -> float:
 
 
 @contextlib.contextmanager
-def _everything() -> Iterator[tuple[Live, redis.Redis]]:
+def everything() -> Iterator[tuple[Live, redis.Redis]]:
     with tempfile.TemporaryDirectory(prefix="telltale-bench-") as home:
         server = embedded(Path(home))
         settings = Settings(home=Path(home), withheld=0.0)  # an alert that nobody is told of would not come

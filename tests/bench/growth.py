@@ -21,19 +21,32 @@ from tests.bench.engine import (
 )
 from tests.bench.filled import Filler
 from tests.bench.options import Options
-from tests.bench.result import Result, figure
+from tests.bench.result import Curve, Result, figure
 
-SIZES = (10_000, 100_000, 1_000_000)
-QUICK = (10_000, 100_000)
+SIZES = (10_000, 30_000, 100_000, 300_000, 1_000_000)
+QUICK = (10_000, 30_000, 100_000)
+UNITS = {"cpu_us": "us", "engine_mb": "MB", "redis_bytes": "B", "restart_s": "s"}
+TITLES = {
+    "cpu_us": "CPU a person written",
+    "engine_mb": "memory of the engine",
+    "redis_bytes": "store a person",
+    "restart_s": "restart until at work",
+}
 
 
 def run(options: Options) -> Result:
-    found: dict[str, list[float]] = {}
-    for size in QUICK if options.seconds else SIZES:
-        for name, value in _at(size).items():
-            found[f"{name}_{size // 1000}k"] = [value]
-    units = {"cpu_us": "us", "engine_mb": "MB", "redis_bytes": "B", "restart_s": "s"}
-    return Result({name: figure(values, units[name.rpartition("_")[0]]) for name, values in found.items()})
+    found = {size: _at(size) for size in (QUICK if options.seconds else SIZES)}
+    return Result(
+        {
+            f"{name}_{size // 1000}k": figure([value], UNITS[name])
+            for size, values in found.items()
+            for name, value in values.items()
+        },
+        curves={
+            title: Curve("people", UNITS[name], [(size, values[name]) for size, values in found.items()])
+            for name, title in TITLES.items()
+        },
+    )
 
 
 def _at(size: int) -> dict[str, float]:

@@ -57,10 +57,10 @@ def run(options: Options) -> Result:
         {
             "store_writes_per_s": figure(bare, "1/s"),
             "engine_writes_per_s": figure(ours, "1/s"),
-            "share_of_store": figure([a / b for a, b in zip(ours, bare, strict=True)], ""),
+            "share_of_store": figure([a / b for a, b in zip(ours, bare, strict=True)], "", "higher"),
             "onnx_us_per_row": figure(onnx, "us"),
             "engine_score_us_per_row": figure(scoring, "us"),
-            "ratio_to_onnx": figure([a / b for a, b in zip(scoring, onnx, strict=True)], "x"),
+            "ratio_to_onnx": figure([a / b for a, b in zip(scoring, onnx, strict=True)], "x", "lower"),
             "memory_gb_per_s": figure(memory, "GB/s"),
         }
     )

@@ -19,15 +19,16 @@ import msgspec
 import uvloop
 
 USERS = 50_000
+HOT = "user-hot"
 EVENTS = ("Document Viewed", "Email Opened", "Comparable Viewed", "Market Report Viewed", "Calculator Used")
 MARK = "~~~~~~~~"  # stands for the number of the request in messageIds
 
 
-def event(rng: random.Random, index: int) -> dict[str, object]:
-    """As a server library of Segment sends it: about 400 bytes."""
+def event(rng: random.Random, index: int, hot: float = 0.0) -> dict[str, object]:
+    """As a server library of Segment sends it: about 400 bytes. `hot`: the share of events that is one user's."""
     return {
         "type": "track",
-        "userId": f"user-{rng.randrange(USERS)}",
+        "userId": HOT if hot and rng.random() < hot else f"user-{rng.randrange(USERS)}",
         "event": rng.choice(EVENTS),
         "messageId": f"{rng.getrandbits(64):016x}-{MARK}-{index}",
         "timestamp": datetime.now(UTC).isoformat(),
@@ -37,22 +38,22 @@ def event(rng: random.Random, index: int) -> dict[str, object]:
     }
 
 
-def bodies(rng: random.Random, batch: int) -> list[bytes]:
+def bodies(rng: random.Random, batch: int, hot: float = 0.0) -> list[bytes]:
     if not batch:
-        return [msgspec.json.encode(event(rng, i)) for i in range(2_000)]
+        return [msgspec.json.encode(event(rng, i, hot)) for i in range(2_000)]
     now = datetime.now(UTC).isoformat()
     return [
-        msgspec.json.encode({"batch": [event(rng, i) for i in range(batch)], "sentAt": now})
+        msgspec.json.encode({"batch": [event(rng, i, hot) for i in range(batch)], "sentAt": now})
         for _ in range(max(4, 10_000 // batch))
     ]
 
 
-def requests(key: str, batch: int) -> Iterator[bytes]:
+def requests(key: str, batch: int, hot: float = 0.0) -> Iterator[bytes]:
     """HTTP requests without end."""
     login = base64.b64encode(f"{key}:".encode()).decode()
     path = "/v1/batch" if batch else "/v1/track"
     templates = []
-    for body in bodies(random.Random(7), batch):
+    for body in bodies(random.Random(7), batch, hot):
         head = f"POST {path} HTTP/1.1\r\nhost: localhost\r\nauthorization: Basic {login}\r\n"
         head += f"content-type: application/json\r\ncontent-length: {len(body)}\r\n\r\n"
         templates.append(head.encode() + body)

@@ -24,6 +24,7 @@ from feature_repo.layout import double, entity_key, field, timestamp, timestamp_
 from feature_repo.settings import Settings
 from feature_repo.vocabulary import Vocabulary
 from flows.store import connect, embedded
+from tests.bench.environments import installed
 from tests.bench.options import Options
 from tests.bench.result import ROOT, Figure, Result, figure
 from tests.feast_serve import feast_serve, room
@@ -58,7 +59,9 @@ def run(options: Options) -> Result:
                 }
                 for _ in range(options.runs)
             ]
-    return Result(_figures(rounds), {"feast_serve": _theirs(rounds)})
+    return Result(
+        _figures(rounds), {"feast_serve": _theirs(rounds)}, {"feast_serve": installed("feast", "fastapi", "uvicorn")}
+    )
 
 
 def _figures(rounds: list[dict[str, Run]]) -> dict[str, Figure]:

@@ -1,7 +1,7 @@
-"""A steady load in a process of its own: `python -m tests.bench.paced PORT KEY RATE BATCH SECONDS`.
+"""A steady load in a process of its own: `python -m tests.bench.paced PORT KEY RATE BATCH SECONDS [HOT]`.
 
 Batches leave on schedule, whatever the answers take (one connection; the next batch waits for its turn only).
-Prints how many events were accepted.
+HOT: the share of events that is one user's. Prints how many events were accepted a second.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ def answer(connection: socket.socket) -> bytes:
     return head
 
 
-def main(port: int, key: str, rate: float, batch: int, seconds: float) -> None:
-    supply = requests(key, batch)
+def main(port: int, key: str, rate: float, batch: int, seconds: float, hot: float) -> None:
+    supply = requests(key, batch, hot)
     accepted = 0
     with socket.create_connection(("127.0.0.1", port)) as connection:
         due = began = time.perf_counter()
@@ -38,5 +38,5 @@ def main(port: int, key: str, rate: float, batch: int, seconds: float) -> None:
 
 
 if __name__ == "__main__":
-    port, key, rate, batch, seconds = sys.argv[1:]
-    main(int(port), key, float(rate), int(batch), float(seconds))
+    port, key, rate, batch, seconds, *hot = sys.argv[1:]
+    main(int(port), key, float(rate), int(batch), float(seconds), float(hot[0]) if hot else 0.0)

@@ -3,31 +3,40 @@
 Trailing counts of 12 event types over 1 h and 24 h, and a model of them (contenders/lines.py). Ours and the script
 score whoever was touched, as lines come; Bytewax's, Pathway's and Flink's windows score as windows close, every hour.
 Pathway and Bytewax's windows take so long that they get the lines of a tenth of the people, whole. Starting is
-part of every run. What it is to write all of it to a store: `telltale bench engine`.
+part of every run. Ours scores whoever was touched once a chunk of lines (contenders/ours.py); `as_often`: every 1,000
+lines, as the script does. A ratio is of events a second. Pathway, Flink and Bytewax's windows run once; Flink does not
+say how many rows it scored. In a short run starting is most of what Flink and Pathway do: their ratios count in a whole
+one alone.
+
+`stored`: the whole path over the same lines, which does far more: log, state, features, positions and alerts in the
+store, each commit with an fsync, nothing lost or counted twice at a kill (contenders/stored.py). Beside it the script
+that also writes its 24 features by redis-py into the same kind of store, and has nothing of the rest.
 """
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TypeAlias
 
 import msgspec
 
 from tests.bench.contenders import lines as made
-from tests.bench.environments import environment
+from tests.bench.engine import store_for_bench
+from tests.bench.environments import Missing, environment, installed, versions
 from tests.bench.options import Options
-from tests.bench.result import ROOT, Result, figure
+from tests.bench.result import ROOT, Figure, Result, figure
 
 LINES = 2_000_000
 PART = 10
+EVERY = "1000"  # lines between the script's scorings
 QUICK = 200_000  # lines, where a run is to be short
 PATHWAY = ("pathway==0.33.0", "onnxruntime==1.31.1", "numpy==2.4.6")
 FLINK = ("apache-flink==2.3.0", "onnxruntime==1.31.1", "numpy==2.1.3")
-Command: TypeAlias = "Callable[[], list[str | Path]]"
+PLACE = ROOT / "tests" / "bench" / "contenders"
 
 
 class Run(msgspec.Struct):
@@ -37,59 +46,123 @@ class Run(msgspec.Struct):
     scored: float
 
 
-class Peer(msgspec.Struct):
+class Contender(msgspec.Struct, frozen=True):
+    """`file`: a module of ours, or where it has `packages` run in an environment of its own. `part`: of the lines."""
+
     name: str
-    command: Command
-    part: bool = False  # of the lines alone
+    file: str
+    packages: tuple[str, ...] = ()
+    program: str = ""  # that it needs besides
+    alone: bool = False  # it imports nothing of ours
+    part: bool = False
     once: bool = False
 
+    def command(self) -> list[str]:
+        """Raises Missing."""
+        if self.program and not shutil.which(self.program):
+            raise Missing(f"expected a program {self.program}, found none")
+        if self.packages:
+            return [str(environment(self.name, *self.packages) / "python"), str(PLACE / self.file)]
+        if self.alone:
+            return [sys.executable, str(PLACE / self.file)]
+        return [sys.executable, "-m", f"tests.bench.contenders.{self.file.removesuffix('.py')}"]
 
+    def versions(self) -> dict[str, str]:
+        if not self.packages:
+            return installed("bytewax") if "bytewax" in self.name else {}
+        there = versions(environment(self.name, *self.packages), *self.packages)
+        if self.program:
+            said = subprocess.run([self.program, "-version"], capture_output=True, text=True, check=False)
+            there[self.program] = (said.stderr or said.stdout).partition("\n")[0]
+        return there
+
+
+OURS = Contender("ours", "ours.py")
 PEERS = (
-    Peer("script", lambda: [sys.executable, _file("script.py")]),
-    Peer("flink", lambda: [environment("flink", *FLINK) / "python", _file("in_flink.py")], once=True),
-    Peer("pathway", lambda: [environment("pathway", *PATHWAY) / "python", _file("in_pathway.py")], True, True),
-    Peer("bytewax_windows", lambda: [sys.executable, "-m", "tests.bench.contenders.bytewax_windows"], True, True),
+    Contender("script", "script.py", alone=True),
+    Contender("flink", "in_flink.py", FLINK, "java", once=True),
+    Contender("pathway", "in_pathway.py", PATHWAY, part=True, once=True),
+    Contender("bytewax_windows", "bytewax_windows.py", part=True, once=True),
 )
+STORED = Contender("stored", "stored.py")
+SCRIPT_STORED = Contender("script_redis", "script_stored.py", alone=True)
+
+
+class Ground(msgspec.Struct):
+    """Where the lines are, all and a part, and the model."""
+
+    whole: Path
+    part: Path
+    model: Path
+
+    def run(self, contender: Contender, *more: str) -> Run:
+        """Raises Missing, or RuntimeError with what it said last."""
+        words = [*contender.command(), str(self.part if contender.part else self.whole), str(self.model), *more]
+        done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=False)
+        if done.returncode:
+            said = done.stderr.strip().splitlines() or [f"ended with {done.returncode}"]
+            raise RuntimeError(f"{contender.name}: {said[-1][:300]}")
+        n, seconds, scored, _ = map(float, done.stdout.splitlines()[-1].split())
+        return Run(n / seconds, scored)
 
 
 def run(options: Options) -> Result:
     """`options.seconds` above 0: a short run."""
     with tempfile.TemporaryDirectory(prefix="telltale-bench-") as place:
-        whole, part, model = (Path(place) / name for name in ("lines.jsonl", "part.jsonl", "model.onnx"))
-        made.write_lines(whole, QUICK if options.seconds else LINES)
-        made.write_part(whole, part, PART)
-        made.write_model(model)
-        ours: list[Run] = []
-        theirs: dict[str, list[Run]] = {peer.name: [] for peer in PEERS}
+        ground = Ground(*(Path(place) / name for name in ("lines.jsonl", "part.jsonl", "model.onnx")))
+        made.write_lines(ground.whole, QUICK if options.seconds else LINES)
+        made.write_part(ground.whole, ground.part, PART)
+        made.write_model(ground.model)
+        found: dict[str, list[Run]] = {}
+        skipped: dict[str, str] = {}
         for turn in range(options.runs):
-            ours.append(_run([sys.executable, "-m", "tests.bench.contenders.ours"], whole, model))
+            found.setdefault("ours", []).append(ground.run(OURS))
+            found.setdefault("as_often", []).append(ground.run(OURS, EVERY))
+            found.setdefault("stored", []).append(ground.run(STORED))
+            _redis(ground, found)
             for peer in PEERS:
-                if not (peer.once and turn):
-                    theirs[peer.name].append(_run(peer.command(), part if peer.part else whole, model))
-    speed = figure([each.per_s for each in ours], "1/s")
-    ratios = {
-        f"ratio_{name}": figure([a.per_s / b.per_s for a, b in zip(ours, runs, strict=False)], "x")
-        for name, runs in theirs.items()
-    }
+                if peer.name not in skipped and not (peer.once and turn):
+                    _peer(ground, peer, found, skipped)
+    return result(found, skipped)
+
+
+def _peer(ground: Ground, peer: Contender, found: dict[str, list[Run]], skipped: dict[str, str]) -> None:
+    try:
+        ran = ground.run(peer)
+    except RuntimeError as error:  # it cannot be had, or does not work here: the others go on
+        skipped[peer.name] = str(error)
+        found.pop(peer.name, None)
+    else:
+        found.setdefault(peer.name, []).append(ran)
+
+
+def _redis(ground: Ground, found: dict[str, list[Run]]) -> None:
+    with store_for_bench() as (_, server, _, _):
+        found.setdefault(SCRIPT_STORED.name, []).append(ground.run(SCRIPT_STORED, server.where.socket))
+
+
+def result(found: dict[str, list[Run]], skipped: dict[str, str]) -> Result:
+    theirs = [peer for peer in PEERS if peer.name in found]
+    ratios = {f"ratio_{peer.name}": _ratio(found["ours"], found[peer.name]) for peer in theirs}
+    if "script" in found:
+        ratios["ratio_script_as_often"] = _ratio(found["as_often"], found["script"])
+    stored, script = _told(found["stored"], "_stored"), _told(found["script_redis"], "_stored")
+    ratios["ratio_script_stored"] = _ratio(found["stored"], found["script_redis"])
     return Result(
-        {"events_per_s": speed, "rows_scored": figure([each.scored for each in ours], "")} | ratios,
-        {
-            name: {
-                "events_per_s": figure([each.per_s for each in runs], "1/s"),
-                "rows_scored": figure([each.scored for each in runs], ""),
-            }
-            for name, runs in theirs.items()
-        },
+        _told(found["ours"]) | ratios | stored,
+        {peer.name: _told(found[peer.name]) for peer in theirs} | {"script_redis": script},
+        {peer.name: told for peer in theirs if (told := peer.versions())},
+        skipped,
     )
 
 
-def _file(name: str) -> Path:
-    return ROOT / "tests" / "bench" / "contenders" / name
+def _told(runs: Sequence[Run], suffix: str = "") -> dict[str, Figure]:
+    told = {f"events_per_s{suffix}": figure([each.per_s for each in runs], "1/s")}
+    if all(each.scored for each in runs):
+        told[f"rows_scored{suffix}"] = figure([each.scored for each in runs], "")
+    return told
 
 
-def _run(command: list[str | Path], lines: Path, model: Path) -> Run:
-    done = subprocess.run([*command, lines, model], cwd=ROOT, capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise RuntimeError(f"{command[-1]} ended with {done.returncode}: {done.stderr[-2000:]}")
-    n, seconds, scored, _ = map(float, done.stdout.splitlines()[-1].split())
-    return Run(n / seconds, scored)
+def _ratio(ours: Sequence[Run], theirs: Sequence[Run]) -> Figure:
+    """Of the runs of one turn."""
+    return figure([a.per_s / b.per_s for a, b in zip(ours, theirs, strict=False)], "x")

@@ -27,6 +27,7 @@ from feature_repo.layout import PROJECT
 from feature_repo.settings import Settings
 from feature_repo.vocabulary import Vocabulary
 from flows.store import embedded
+from tests.bench.environments import installed
 from tests.bench.options import Options
 from tests.bench.result import Figure, Result, figure
 from tests.live import ORGANISATION, Live, live, worker
@@ -100,6 +101,7 @@ def run(options: Options) -> Result:
                 "person_rows_per_s": figure(rates["their_person"], "1/s"),
             }
         },
+        {"feast": installed("feast", "pandas")},
     )
 
 

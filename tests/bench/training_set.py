@@ -24,6 +24,7 @@ from feature_repo.vocabulary import Vocabulary
 from flows.lake_files import EVENTS, write
 from flows.lake_rows import SCHEMA
 from flows.plan import Plan
+from tests.bench.environments import installed
 from tests.bench.options import Options
 from tests.bench.result import Result, figure
 from training import labels
@@ -67,7 +68,7 @@ def run(options: Options) -> Result:
         {
             "ratio_feast_file": figure([f[0] / o[0] for f, o in zip(file, ours, strict=True)], "x"),
             "ratio_feast_duckdb": figure([d[0] / o[0] for d, o in zip(duck, ours, strict=True)], "x"),
-            "rows_missing": figure([LABELS - found.num_rows for _, found in ours], "rows"),
+            "rows_missing": figure([LABELS - found.num_rows for _, found in ours], "rows", "lower"),
             "rows_per_s": figure(speed, "label rows/s"),
             "from_raw_events": figure([LABELS / spent for spent, _ in raw], "label rows/s"),
             "raw_events": figure([len(history.events.ts)], "events"),
@@ -76,13 +77,14 @@ def run(options: Options) -> Result:
             "feast file store": _peer(file),
             "feast duckdb store": _peer(duck),
         },
+        {"feast": installed("feast", "duckdb", "ibis-framework", "dask")},
     )
 
 
 def _peer(timed: Sequence[tuple[float, pa.Table]]) -> dict[str, Any]:
     return {
         "rows_per_s": figure([LABELS / spent for spent, _ in timed], "label rows/s"),
-        "rows_missing": figure([LABELS - found.num_rows for _, found in timed], "rows"),
+        "rows_missing": figure([LABELS - found.num_rows for _, found in timed], "rows", "lower"),
     }
 
 

@@ -17,7 +17,9 @@ from tests.faults.report import show
 def main() -> int:
     parser = argparse.ArgumentParser(prog="telltale faults", description=__doc__)
     parser.add_argument("names", nargs="*", metavar="NAME", help="only faults with this in their names")
-    parser.add_argument("--minutes", type=float, default=60.0, help="how long all of them take (default: 60)")
+    parser.add_argument(
+        "--minutes", type=float, default=60.0, help="how long all take (60); below 15 only one of each kind"
+    )
     parser.add_argument("--seed", type=int, default=1, help="of load and faults (default: 1)")
     parser.add_argument("--out", type=Path, default=Path("faults.json"), help="where the report goes")
     parser.add_argument("--keep", action="store_true", help="keep the directories of faults that did not hold")

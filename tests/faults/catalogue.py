@@ -8,20 +8,20 @@ brings its own.
 from __future__ import annotations
 
 import random
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import TypeAlias
 
-from tests.faults import disks, kills, lost, small_disk, stalls, versions
+from tests.faults import disks, kills, lost, small_disk, soak, stalls, versions
 from tests.faults.found import Found
-from tests.faults.site import Site
+from tests.faults.site import OnSite
 
-OnSite: TypeAlias = Callable[[Site, random.Random], float]
 Alone: TypeAlias = Callable[[float, random.Random, Path], Found]
 
 
 def _killed(*names: str) -> OnSite:
-    return lambda site, dice: kills.kill(site, dice, *names)
+    return lambda site, dice: kills.kill(site, dice, names)
 
 
 def _at(point: str) -> OnSite:
@@ -33,10 +33,12 @@ def _stalled(name: str, seconds: float) -> OnSite:
 
 
 ON_A_SITE: dict[str, OnSite] = {
+    "no fault: late, repeated, of the future, refused": lambda site, dice: time.monotonic(),
     **{f"kill -9: {name}": _killed(name) for name in kills.PROCESSES},
+    "kill -9: one of two engines": kills.one_engine,
     "kill -9: engine and store": _killed("engine", "store"),
     "kill -9: some, also while they start": kills.some,
-    "kill -9: all": kills.all_children,
+    "kill -9: all": kills.everything,
     "kill -9: supervisor": kills.supervisor,
     **{f"kill -9 at a point: {point}": _at(point) for point in kills.names()},
     "power loss": disks.power_loss,
@@ -50,6 +52,8 @@ ON_A_SITE: dict[str, OnSite] = {
     "stall: engine": _stalled("engine", 7.0),
     "stall: store": _stalled("store", 3.0),
     "stall: api": _stalled("api", 3.0),
+    "stall: one of two engines, until its partitions moved": stalls.moved,
+    "an engine joins, and goes": stalls.joins,
     "clock jumps": stalls.clock_jumps,
     "poison: raises": stalls.raises,
     "poison: crashes": stalls.crashes,
@@ -62,4 +66,30 @@ ALONE: dict[str, Alone] = {
     "disk: full (a small tmpfs)": small_disk.full,
     "models: damaged versions": versions.damaged,
     "models: promotions and rollbacks": versions.swapped,
+    "soak: a fault every 30 s": soak.soak,
 }
+
+CUT = (  # what a short run makes: one of each kind
+    "no fault: late, repeated, of the future, refused",
+    "kill -9: api",
+    "kill -9: engine",
+    "kill -9: store",
+    "kill -9: all",
+    "kill -9: supervisor",
+    "kill -9 at a point: api: between append and answer",
+    "kill -9 at a point: engine: between state and position",
+    "kill -9 at a point: engine: before alerts and position",
+    "kill -9 at a point: drain: alert in SQL, still in the stream",
+    "kill -9 at a point: lake: file written, before its position",
+    "power loss",
+    "disk: syncs fail",
+    "disk: no space",
+    "store out of memory",
+    "SQLite locked",
+    "stall: one of two engines, until its partitions moved",
+    "an engine joins, and goes",
+    "clock jumps",
+    "poison: crashes",
+    "lost: store emptied",
+    "disk: full (a small tmpfs)",
+)

@@ -6,7 +6,6 @@ import errno
 import random
 import time
 
-from tests.faults.kills import PROCESSES
 from tests.faults.site import Site
 from tests.faults.trouble import SYNC_DELAY_US, SYNC_ERRNO, WRITE_ERRNO
 
@@ -15,12 +14,7 @@ def power_loss(site: Site, dice: random.Random) -> float:
     """All at once, and each file ends where it was last synced; then the machine comes up again."""
     assert site.trouble is not None
     time.sleep(dice.random() / 2)
-    up = site.pids("up")
-    for name in PROCESSES:
-        site.kill(name)
-    site.kill("up")
-    assert up, "nothing ran"
-    site.end()
+    site.vanish()
     site.trouble.cut(site.settings.home)
     at = time.monotonic()
     site.begin()

@@ -6,7 +6,8 @@ import contextlib
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Callable, Iterator
 from typing import cast
 
 import redis
@@ -31,6 +32,30 @@ def engine(settings: Settings) -> Iterator[subprocess.Popen[bytes]]:
     finally:
         process.kill()
         process.wait()
+
+
+def owners(client: redis.Redis, store: Store) -> list[str]:
+    """By partition, who has its lease; empty where nobody has."""
+    found = cast(list["bytes | None"], client.mget([keys.lease(p) for p in range(store.partitions)]))
+    return [(owner or b"").decode() for owner in found]
+
+
+def until_shared(client: redis.Redis, store: Store, engines: int) -> list[str]:
+    """Until so many engines have all partitions, and none of them two more than another; who has which."""
+    until(lambda: _is_fair(owners(client, store), engines))
+    return owners(client, store)
+
+
+def _is_fair(found: list[str], engines: int) -> bool:
+    each = Counter(found).values()
+    return "" not in found and len(each) == engines and max(each) - min(each) < 2
+
+
+def until(so: Callable[[], bool], patience: float = 60.0) -> None:
+    deadline = time.monotonic() + patience
+    while not so():
+        assert time.monotonic() < deadline, "it did not come about"
+        time.sleep(0.02)
 
 
 def post(client: redis.Redis, store: Store, people: int, n: int) -> None:

@@ -85,12 +85,13 @@ def alarmed(site: Site, words: str) -> str:
     assert len(site.ledger) == before, f"{len(site.ledger) - before} events acknowledged by a store that is not whole"
     assert words in (found := run(site, "doctor")), f"doctor does not say {words!r}: {found}"
     for name in ("api", "engine"):
-        eventually(partial(_logged, site, name, words), f"{name}.log does not say {words!r}")
+        eventually(partial(logged, site, name, words), f"{name}.log does not say {words!r}")
     return said
 
 
-def _logged(site: Site, name: str, words: str) -> bool:
-    return words in (site.settings.home / "logs" / f"{name}.log").read_text()
+def logged(site: Site, name: str, words: str) -> bool:
+    """Each process has a log, and so each engine."""
+    return any(words in log.read_text() for log in (site.settings.home / "logs").glob(f"{name}*.log"))
 
 
 def metric(site: Site, name: str) -> int:

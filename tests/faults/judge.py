@@ -104,6 +104,8 @@ def _of_counters(counts: dict[str, int], oracle: Oracle, found: Verdict) -> None
 def _of_features(client: redis.Redis, oracle: Oracle, found: Verdict) -> None:
     for user, person in oracle.people.items():
         at, features = _served(client, user)
+        if at < person.now:
+            found.lost[user] = f"written as of {at}, something happened at {person.now}"
         person.pass_time(at)
         for name, (value, expected) in unlike(features, person.features()).items():
             which = found.lost if value is None or value < expected else found.doubled

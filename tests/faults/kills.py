@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import random
+import signal
 import time
+from collections.abc import Iterable
+from contextlib import suppress
 
 from tests.faults.mortal import POINTS, number
 from tests.faults.site import Site
@@ -19,8 +23,8 @@ PROCESSES = {
 }
 
 
-def kill(site: Site, dice: random.Random, *names: str) -> float:
-    """One of them, at a random moment."""
+def kill(site: Site, dice: random.Random, names: Iterable[str]) -> float:
+    """These, at a random moment."""
     time.sleep(dice.random() / 4)
     at = time.monotonic()
     for name in names:
@@ -28,15 +32,28 @@ def kill(site: Site, dice: random.Random, *names: str) -> float:
     return at
 
 
+def one_engine(site: Site, dice: random.Random) -> float:
+    """Of the two, while the other goes on."""
+    at = time.monotonic()
+    with suppress(ProcessLookupError):
+        os.kill(dice.choice(site.pids(PROCESSES["engine"])), signal.SIGKILL)
+    return at
+
+
 def some(site: Site, dice: random.Random) -> float:
     """Two or three, also while they start."""
     for _ in range(dice.choice([2, 3])):
-        kill(site, dice, dice.choice(list(PROCESSES)))
+        kill(site, dice, [dice.choice(list(PROCESSES))])
     return time.monotonic()
 
 
-def all_children(site: Site, dice: random.Random) -> float:
-    return kill(site, dice, *PROCESSES)
+def everything(site: Site, dice: random.Random) -> float:
+    """All at once, `telltale up` too, which somebody starts again."""
+    time.sleep(dice.random() / 4)
+    at = time.monotonic()
+    site.vanish()
+    site.begin()
+    return at
 
 
 def supervisor(site: Site, dice: random.Random) -> float:

@@ -68,25 +68,29 @@ class Client:
     def __init__(self, door: Door, ledger: Ledger, dice: random.Random) -> None:
         self.door, self.ledger, self.dice = door, ledger, dice
 
-    def send(self, calls: list[Call], *, until_told: bool = False) -> bool:
+    def once(self, calls: list[Call]) -> bool:
         """Whether it was acknowledged."""
-        body, deadline = msgspec.json.encode({"batch": calls}), time.monotonic() + GIVE_UP_S
         self.ledger.attempt(calls)
-        while True:
-            try:
-                answer = self.door.post("/v1/batch", body, {})
-            except Closed:
-                pass
-            except Turned as turned:
-                if turned.status != 503:
-                    raise
-            else:
-                self.ledger.answered(calls, msgspec.json.decode(answer, type=BatchStored))
-                return True
+        try:
+            answer = self.door.post("/v1/batch", msgspec.json.encode({"batch": calls}), {})
+        except Closed:
+            return False
+        except Turned as turned:
+            if turned.status != 503:
+                raise
+            return False
+        self.ledger.answered(calls, msgspec.json.decode(answer, type=BatchStored))
+        return True
+
+    def send(self, calls: list[Call], *, until_told: bool = False) -> bool:
+        """The same, again and again."""
+        deadline = time.monotonic() + GIVE_UP_S
+        while not self.once(calls):
             assert time.monotonic() < deadline, f"the door stayed away for {GIVE_UP_S:.0f} s"
             if not until_told and self.dice.random() > AGAIN:
                 return False
             time.sleep(RETRY_S)
+        return True
 
 
 class Writer(threading.Thread):

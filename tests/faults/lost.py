@@ -170,8 +170,8 @@ def _told_of_the_trim(site: Site) -> tuple[list[int], list[int]]:
     for problem in (site.problem(), said):
         assert f"{sum(lost)} accepted events" in problem, problem
         assert f"{sum(unkept)} accepted events" in problem, problem
-    assert "are lost" in (site.settings.home / "logs" / "engine.log").read_text()
-    assert "are not in the lake" in (site.settings.home / "logs" / "lake.log").read_text()
+    assert gone.logged(site, "engine", "are lost")
+    assert gone.logged(site, "lake", "are not in the lake")
     assert sum(lost) == metric(site, "telltale_events_lost_total")
     assert sum(unkept) == metric(site, "telltale_lake_missing_total")
     return lost, unkept
@@ -210,10 +210,7 @@ def _die_at_once(site: Site) -> None:
     site.kill("up", signal.SIGSTOP)
     with closing(connect(site.settings)) as client:
         site.tap.read(client)
-    for name in PROCESSES:
-        site.kill(PROCESSES[name])
-    site.kill("up")
-    site.end()
+    site.vanish()
 
 
 def _refused(site: Site, words: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import random
@@ -10,10 +11,10 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import closing, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import msgspec
 import redis
@@ -21,10 +22,11 @@ import redis
 from feature_repo import keys
 from feature_repo.settings import Settings
 from flows.resp import StoreError
-from flows.store import connect
+from flows.state import identity
+from flows.store import connect, open_store
 from serving.client import Closed, Door, Turned
 from serving.supervisor import environment
-from tests.faults.calls import Calls
+from tests.faults.calls import Call, Calls
 from tests.faults.ledger import Client, Ledger, Writer
 from tests.faults.tap import Tap
 from tests.faults.trouble import Trouble
@@ -37,7 +39,7 @@ from tests.running_up import Up, eventually
 KEY, ORGANISATION = "key-of-the-site", "org"
 SELL = next(s for s in VOCABULARY.services if s.name == "likely_to_sell")
 CHECKS = 8  # value checks within 30 days that make the model fire
-PARTITIONS, CACHED = 4, 64  # few in memory, so that people come and go
+PARTITIONS, ENGINES, CACHED = 4, 2, 64  # few in memory, so that people come and go
 WRITERS, PAUSE_S = 3, 0.05
 NEWCOMERS = 30  # calls of a writer until somebody new comes
 START_S = 60.0
@@ -59,7 +61,7 @@ class Site:
             logistic(models, SELL, "value_check_count_30d", slope=1.0, middle=CHECKS - 1, threshold=0.7)
         plain = Settings(
             home=home, port=free_port(), partitions=PARTITIONS, cache_users=CACHED, models=str(models),
-            lake_seconds=1, withheld=0.0, webhook_allow="127.0.0.0/8",
+            lake_seconds=1, withheld=0.0, webhook_allow="127.0.0.0/8", engines=ENGINES,
         )  # fmt: skip
         self.settings = msgspec.structs.replace(plain, **more)
         self.trouble, self._words, self._seed = trouble, words, seed
@@ -67,7 +69,7 @@ class Site:
         self.dice = random.Random(seed)
         self._writers: list[Writer] = []
         self._ending = threading.Event()
-        self._probes = 0
+        self._probes = itertools.count(1)
         self.up: Up | None = None
 
     # -- life
@@ -88,6 +90,8 @@ class Site:
 
     def _listen(self) -> None:
         """A receiver of webhooks, and the tap."""
+        with closing(connect(self.settings)) as client:
+            self._store = open_store(client)
         heard = (self._place / "delivered").open("ab")
         command = [sys.executable, "-m", "tests.bench.receiver"]
         self._receiver = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
@@ -163,16 +167,25 @@ class Site:
             time.sleep(0.01)
 
     def recovered(self, patience: float = 90.0) -> None:
-        """Until an event that is sent now shows in the store's features: the whole way is open again."""
-        self._probes += 1
-        user, deadline = f"probe-{self._seed}-{self._probes}", time.monotonic() + patience
-        call = {"type": "track", "event": "Document Viewed", "userId": user, "messageId": user}
-        call["timestamp"] = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+        """Until events that are sent now, one of each partition, show in features: the whole way is open again."""
+        calls, deadline = [self.probe(p) for p in range(PARTITIONS)], time.monotonic() + patience
         with closing(Door(self.settings, KEY, timeout=2.0)) as door:
-            Client(door, self.ledger, self.dice).send([call], until_told=True)
-        while not self._counted(user):
-            assert time.monotonic() < deadline, f"{user} was acknowledged, but does not count after {patience:.0f} s"
-            time.sleep(0.01)
+            Client(door, self.ledger, self.dice).send(calls, until_told=True)
+        for call in calls:
+            while not self._counted(call["userId"]):
+                assert time.monotonic() < deadline, (
+                    f"{call} was acknowledged, but does not count {patience:.0f} s later"
+                )
+                time.sleep(0.01)
+
+    def probe(self, partition: int) -> Call:
+        """A document that somebody new opens now, who belongs there."""
+        for n in self._probes:
+            user = f"probe-{self._seed}-{n}"
+            if identity(self._store, f"{ORGANISATION}/{user}".encode()) % PARTITIONS == partition:
+                break
+        now = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+        return {"type": "track", "event": "Document Viewed", "userId": user, "messageId": user, "timestamp": now}
 
     def _counted(self, user: str) -> bool:
         with suppress(StoreError, redis.RedisError), closing(connect(self.settings)) as client:
@@ -195,6 +208,19 @@ class Site:
                 os.kill(pid, how)
                 killed += 1
         return killed
+
+    def vanish(self) -> None:
+        """SIGKILL to all processes at once; returns when none runs any more."""
+        assert self.up is not None
+        pids = [self.up.process.pid, *self.up.pids("")]
+        for pid in pids:
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        self.end()
+        deadline = time.monotonic() + 10
+        while any(map(_runs, pids)):
+            assert time.monotonic() < deadline, "a process outlived SIGKILL"
+            time.sleep(0.002)
 
     def alerts(self) -> list[dict[str, Any]]:
         """All, as the API lists them."""
@@ -222,3 +248,12 @@ class Site:
             except Closed:
                 return ""
         return ""
+
+
+def _runs(pid: int) -> bool:
+    with suppress(OSError):
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2][0] not in "ZX"
+    return False
+
+
+OnSite: TypeAlias = Callable[[Site, random.Random], float]  # makes a fault; returns when the trouble was over

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import os
 import random
 import signal
 import sqlite3
+import subprocess
 import time
 from contextlib import closing
 
+from flows.partition import LEASE_MS
 from flows.store import connect
+from serving.supervisor import environment
 from tests.faults.kills import PROCESSES
 from tests.faults.ledger import Client
 from tests.faults.mortal import CRASHES, RAISES
 from tests.faults.site import Site
 from tests.faults.trouble import CLOCK_MS
+from tests.running_up import TELLTALE
 
 MINUTE_MS = 60_000
 
@@ -23,6 +28,25 @@ def stall(site: Site, dice: random.Random, name: str, seconds: float) -> float:
     site.kill(PROCESSES[name], signal.SIGSTOP)
     time.sleep(seconds)
     site.kill(PROCESSES[name], signal.SIGCONT)
+    return time.monotonic()
+
+
+def moved(site: Site, dice: random.Random) -> float:
+    """One of the engines stands still until its partitions are another's, and wakes."""
+    pid = dice.choice(site.pids(PROCESSES["engine"]))
+    os.kill(pid, signal.SIGSTOP)
+    time.sleep(LEASE_MS / 1000 + 2 + dice.random())
+    os.kill(pid, signal.SIGCONT)
+    return time.monotonic()
+
+
+def joins(site: Site, dice: random.Random) -> float:
+    """One more engine, by the one line that adds it, on and off again; killed or stopped."""
+    command, environ = [*TELLTALE, "engine"], environment(site.settings)
+    with subprocess.Popen(command, env=environ, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as more:
+        time.sleep(4 + 2 * dice.random())
+        assert more.poll() is None, f"`telltale engine` ended with {more.returncode}"
+        more.send_signal(dice.choice([signal.SIGKILL, signal.SIGTERM]))
     return time.monotonic()
 
 

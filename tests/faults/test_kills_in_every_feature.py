@@ -14,7 +14,6 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack, closing, suppress
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, cast
 
@@ -32,19 +31,19 @@ from flows.resp import StoreError
 from flows.store import connect, create, open_store
 from serving.client import Closed, Door, Turned
 from serving.supervisor import environment
+from tests.faults.calls import Call, Calls
 from tests.faults.engines import until_counted
 from tests.faults.rounds import ALL, KILLS
+from tests.faults.told import checking, told
 from tests.flows import streams_made as made
 from tests.flows.both_sides import VOCABULARY
 from tests.flows.made_models import logistic
-from tests.flows.oracle import IDENTIFY, Oracle, unlike
+from tests.flows.oracle import Oracle, unlike
 
-USERS, ANONYMOUS, WRITERS, BATCH = 60, 6, 2, 8
+WRITERS, BATCH = 2, 8
 FEW_TOGETHER = "tests.faults.few_together"
 KEY, ORGANISATION = "key-of-the-test", "org"
 SELL = next(s for s in VOCABULARY.services if s.name == "likely_to_sell")
-CHECK = VOCABULARY.event["property_value_check"]
-NAMED = [e for e in VOCABULARY.events if e.role != "outcome"] + [CHECK] * 6
 CHECKS = 8  # value checks within 30 days that make the model fire
 
 
@@ -98,18 +97,19 @@ class Writer(threading.Thread):
         super().__init__(daemon=True)
         self.door, self.ending, self.number = Door(settings, KEY), ending, number
         self.dice = random.Random(number)
+        self.calls = Calls(self.dice)
         self.acknowledged: list[str] = []
 
     def run(self) -> None:
-        batch: list[dict[str, Any]] = []
+        batch: list[Call] = []
         while not self.ending.is_set():
             if not batch or self.dice.random() < 0.9:
-                batch = [self.call(f"{self.number}-{len(self.acknowledged)}-{i}") for i in range(BATCH)]
+                batch = [self.calls.made(f"{self.number}-{len(self.acknowledged)}-{i}") for i in range(BATCH)]
             self.post(batch)
             self.acknowledged += [call["messageId"] for call in batch]
         self.door.close()
 
-    def post(self, batch: list[dict[str, Any]]) -> None:
+    def post(self, batch: list[Call]) -> None:
         body, deadline = msgspec.json.encode({"batch": batch}), time.monotonic() + 60
         while True:
             with suppress(Closed, Turned):
@@ -117,44 +117,6 @@ class Writer(threading.Thread):
                 return
             assert time.monotonic() < deadline, "the door stayed away for a minute"
             time.sleep(0.05)
-
-    def call(self, message: str) -> dict[str, Any]:
-        late = self.dice.choice([3_600, 40 * 86_400, 95 * 86_400]) * self.dice.random()
-        common = {"messageId": message, "timestamp": (datetime.now(UTC) - timedelta(seconds=late)).isoformat()}
-        match self.dice.choices(["track", "anonymous", "identify", "join", "page"], [70, 12, 12, 3, 3])[0]:
-            case "track":
-                return common | self.who() | self.track(self.dice.choice(NAMED).segment[0])
-            case "anonymous":
-                return common | {"anonymousId": f"a{self.dice.randrange(ANONYMOUS)}"} | self.track("Document Viewed")
-            case "identify":
-                return common | self.who() | {"type": "identify", "traits": self.traits()}
-            case "join":
-                n = self.dice.randrange(ANONYMOUS)
-                return common | {"type": "identify", "anonymousId": f"a{n}", "userId": f"u{n}"}
-            case _:
-                return common | self.who() | {"type": "page", "name": "Home"}
-
-    def who(self) -> dict[str, Any]:
-        return {"userId": f"u{min(int(self.dice.expovariate(0.1)), USERS - 1)}"}
-
-    def track(self, name: str) -> dict[str, Any]:
-        properties = {
-            "topic": self.dice.choice(["refinance", "news"]),
-            "field": self.dice.choice(["address", "job", "marital_status"]),
-            "minutes": round(self.dice.uniform(0, 90), 3),
-        }
-        return {"type": "track", "event": name if self.dice.random() < 0.95 else "Hat Worn", "properties": properties}
-
-    def traits(self) -> dict[str, Any]:
-        value = float(self.dice.randrange(1, 9))
-        told = {
-            "property_count": value,
-            "property_value": value * 100_000,
-            "mortgage_balance": value * 50_000,
-            "home_purchase_date": f"20{int(value):02}-05-17",
-            "address": f"{value:.0f} Main Street",
-        }
-        return dict(self.dice.sample(sorted(told.items()), 2))
 
 
 @pytest.fixture(params=["flows.alerting", FEW_TOGETHER])
@@ -223,46 +185,13 @@ def _let_something_through(writers: list[Writer]) -> None:
 
 def _judged(client: redis.Redis) -> tuple[Oracle, set[str]]:
     """An oracle that was told the log, from its raw JSON; and all message ids in it."""
-    oracle, stored = Oracle(), set[str]()
-    joins: dict[str, str] = {}
+    calls: list[tuple[int, Call]] = []
     for p in range(4):
         for id_, fields in cast(list[tuple[bytes, dict[bytes, bytes]]], client.xrange(keys.log(p))):
             if decode(fields[b"e"]).kind == Kind.EVENTS:
-                for call in (msgspec.json.decode(raw) for raw in unpack_raw(fields[b"r"]) if raw):
-                    stored.add(call["messageId"])
-                    _tell(oracle, int(id_.partition(b"-")[0]), call)
-                    if "anonymousId" in call and "userId" in call:
-                        joins[f"anon:{call['anonymousId']}"] = call["userId"]
-    for anonymous, user in joins.items():
-        if anonymous in oracle.people:
-            oracle.person(user).absorb(oracle.people.pop(anonymous), 0)
-    return oracle, stored
-
-
-def _tell(oracle: Oracle, now: int, call: dict[str, Any]) -> None:
-    user = call.get("userId") or f"anon:{call['anonymousId']}"
-    ts = int(datetime.fromisoformat(call["timestamp"]).timestamp() * 1000)
-    event, tag, value, traits = IDENTIFY, None, 0, []
-    if call["type"] == "track":
-        known = VOCABULARY.named(call["event"])
-        if known is None:
-            oracle.receive(user, now, ts, None, message=call["messageId"])
-            return
-        tagged = call["properties"].get(known.tag) if known.tag else None
-        event, tag = known.name, tagged if tagged in known.tags else None
-        value = round(call["properties"].get(known.value, 0) * 1000) if known.value else 0
-    elif call["type"] == "identify":
-        traits = [(name, _trait(value)) for name, value in call.get("traits", {}).items()]
-    oracle.receive(user, now, ts, event, message=call["messageId"], tag=tag, value=value, traits=traits)
-
-
-def _trait(value: float | str) -> float:
-    """Dates as ms; of a text only equality counts."""
-    if isinstance(value, str):
-        with suppress(ValueError):
-            return datetime.fromisoformat(value).replace(tzinfo=UTC).timestamp() * 1000
-        return int.from_bytes(value.encode(), "little")
-    return value
+                now = int(id_.partition(b"-")[0])
+                calls += [(now, msgspec.json.decode(raw)) for raw in unpack_raw(fields[b"r"]) if raw]
+    return told(calls), {call["messageId"] for _, call in calls}
 
 
 def _wrong(client: redis.Redis, oracle: Oracle) -> dict[str, Any]:
@@ -280,12 +209,8 @@ def _check_alerts(client: redis.Redis, oracle: Oracle) -> None:
     """One for everybody whose value checks make the model fire, on evidence: within minutes no episode ends."""
     entries = cast(list[tuple[bytes, dict[bytes, bytes]]], client.xrange(keys.ALERTS))
     alerted = [decode_alert(fields[b"a"]).user for _, fields in entries]
-    now, before = (_checking(oracle, days) for days in (30, 31))  # midnight may have passed
+    now, before = (checking(oracle, days, CHECKS) for days in (30, 31))  # midnight may have passed
     assert alerted
     assert len(alerted) == len(set(alerted))
     assert set(alerted) <= before
     assert {user for user in now if oracle.person(user).confidence() >= MIN_CONFIDENCE} <= set(alerted)
-
-
-def _checking(oracle: Oracle, days: int) -> set[str]:
-    return {user for user, person in oracle.people.items() if person.count(CHECK.name, days) >= CHECKS}

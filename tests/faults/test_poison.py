@@ -15,13 +15,14 @@ from feature_repo import keys
 from feature_repo.settings import Settings
 from flows.store import Embedded, Store, connect, create
 from serving.supervisor import environment
-from tests.faults.engines import opened
+from tests.faults.engines import opened, until_counted, until_shared
 from tests.faults.rounds import ALL
 from tests.flows import streams_made as made
 from tests.flows.both_sides import VOCABULARY
 from tests.flows.ground import ACCESS
 
 PATIENCE = 60.0
+USERS = [f"u{i}" for i in range(24)]  # of all partitions
 
 
 class Engines:
@@ -68,7 +69,36 @@ def test_the_rest_flows(valkey: Embedded, settings: Settings, how: str) -> None:
         (dead,) = client.xrange(keys.DEAD)
         assert b"engines died over it" in dead[1][b"reason"]
         assert engines.died == died >= 4
-        until(lambda: not client.exists(keys.TRIES, keys.DEATHS))
+        until(lambda: not client.exists(keys.TRIES, *map(keys.deaths, range(store.partitions))))
+
+
+def test_two_engines_find_it_together(valkey: Embedded, settings: Settings) -> None:
+    """Whoever has its partition dies of it and is started again; the other works on, and does not blur the trace."""
+    with (
+        closing(connect(settings)) as client,
+        closing(Engines(settings, "crash")) as first,
+        closing(Engines(settings, "crash")) as second,
+    ):
+        client.flushall()
+        store = create(client, settings)
+        until_shared(client, store, 2)
+        post(client, store, 0, *USERS)
+        until_counted(client, store)
+        post(client, store, 1, "poison")
+        at, deadline = 2, time.monotonic() + PATIENCE
+        while not client.xlen(keys.DEAD):
+            post(client, store, at, *USERS)
+            at += 1
+            first.look()
+            second.look()
+            assert time.monotonic() < deadline, (settings.home / "engine.log").read_text()[-2000:]
+            time.sleep(0.2)
+        until_counted(client, store)
+        assert min(first.died, second.died) == 0
+        assert max(first.died, second.died) >= 4
+        assert {opened(client, user) for user in USERS} == {at - 1}
+        counts = {"accepted": 1 + len(USERS) * (at - 1), "processed": len(USERS) * (at - 1), "quarantined": 1}
+        assert made.counts(client, store) == counts
 
 
 def until(condition: Callable[[], bool]) -> None:

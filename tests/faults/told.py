@@ -20,7 +20,10 @@ def told(calls: Iterable[tuple[int, Call]]) -> Oracle:
             joins[f"anon:{call['anonymousId']}"] = call["userId"]
     for anonymous, user in joins.items():
         if anonymous in oracle.people:
-            oracle.person(user).absorb(oracle.people.pop(anonymous), 0)
+            person = oracle.person(user)
+            own = person.now  # what they did anonymously but too late passes nothing on, no time either
+            person.absorb(oracle.people.pop(anonymous), 0)
+            person.now = own
     return oracle
 
 

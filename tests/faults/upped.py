@@ -9,9 +9,9 @@ import sys
 
 import msgspec
 
-from feature_repo.settings import load
+from feature_repo.settings import Settings, load
 from serving import up
-from serving.supervisor import CHILDREN, Child, module
+from serving.supervisor import Child, children, module
 
 
 def _mortal(child: Child, instead: dict[str, str]) -> Child:
@@ -20,7 +20,11 @@ def _mortal(child: Child, instead: dict[str, str]) -> Child:
     return msgspec.structs.replace(child, command=command)
 
 
-if __name__ == "__main__":
+def _children(settings: Settings) -> tuple[Child, ...]:
     instead = dict(word.split("=", 1) for word in sys.argv[1:])
-    vars(up)["CHILDREN"] = tuple(_mortal(child, instead) for child in CHILDREN)
+    return tuple(_mortal(child, instead) for child in children(settings))
+
+
+if __name__ == "__main__":
+    vars(up)["children"] = _children
     up.up(load())

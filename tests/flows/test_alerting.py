@@ -81,7 +81,7 @@ def test_dataflow_goes_all_the_way_before_it_reads_on(ground: Ground) -> None:
     caution = Caution()
     caution.begin(engine, ground.client)
     with _signals_kept():
-        running.run(dataflow(engine, keeping, Watch(Library(ground.settings.home), []), caution))
+        running.run(dataflow(engine, Watch(Library(ground.settings.home), []), lambda: [caution.read()]))
     keeping.stop()
     keeping._connection.close()
     keeping._client.close()
@@ -102,8 +102,8 @@ def test_engine_says_of_each_partition_what_it_did(ground: Ground) -> None:
     keeping.stop()
     keeping._connection.close()
     keeping._client.close()
-    said = {name.decode(): float(value) for name, value in ground.client.hgetall(keys.GAUGES).items()}
-    assert {re.split("[:@]", name)[0] for name in said} == set(ENGINE)
+    said = {name.decode(): float(value) for name, value in ground.client.hgetall(keys.gauges(engine.owner)).items()}
+    assert {re.split("[:@]", name)[0] for name in said} == set(ENGINE) - {"alive_at"}
     assert sum(n for name, n in said.items() if name.startswith("cache_misses@")) == len(engine.people.table)
     for name in ("unflushed_ms", "dedup_horizon_hours"):
         assert {p for p in engine.partitions if f"{name}@{p}" in said} == set(engine.partitions)

@@ -115,6 +115,21 @@ def test_rows_of_no_person_are_passed_over_and_accounted_for(ground: Ground) -> 
     assert list(ground.client.scan_iter(match=b"tt:h:*")) == []
 
 
+def test_rows_of_no_person_wait_for_others(ground: Ground, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody waits for them, so their positions go with what is written next; an event of a person is, at once."""
+    monkeypatch.setattr("flows.engine.PATIENT_MS", 1e9)
+    engine = ground.engine()
+    for_the_lake(ground, *(lead(str(i)) for i in range(80)))
+    while sum(progress.counts["processed"] for progress in engine.counting.progress.values()) < 80:
+        made.step(engine)
+    assert ground.counts() == {"accepted": 80}
+    ground.post(event("u1", START, 100, CHECK))
+    while not engine.written_users:
+        made.step(engine)
+    engine.writer.settle()
+    assert ground.counts() == {"accepted": 81, "processed": 81}
+
+
 def test_the_lake_keeps_every_row(ground: Ground) -> None:
     """Under `entity:id`, its view as the name, the JSON with all that was pushed."""
     for_the_lake(ground, lead("7"), lead("8"))
@@ -135,6 +150,35 @@ def test_a_row_tells_the_traits_that_its_fields_declare() -> None:
     assert push.traits(VOCABULARY, row) == {"property_value": 5.0}
     assert push.traits(VOCABULARY, msgspec.structs.replace(row, to="offline")) == {}
     assert push.traits(VOCABULARY, msgspec.structs.replace(row, view="gone")) == {}
+
+
+def test_many_rows_are_encoded_as_each_is() -> None:
+    """Whatever their ids and values are."""
+    ids = ["7", 'a", "b', "back\\slash", "100%", "ä\u2028", ",", "%b"]
+    columns: dict[str, list[Value | None]] = {
+        "numbers": [1.0, -0.0, 1e300, 5e-324, None, 0.1, 7.0],
+        "integers": [1, -1, None, 2**62, 0, 5, 6],
+        "texts_of_%": ["x", 'q"', ",", "", None, "%b", "\n"],
+        "none": [None] * 7,
+    }
+    moments = [push.moment(START * 1000 + i) for i in range(7)]
+    rows = zip(ids, moments, zip(*columns.values(), strict=True), strict=True)
+    each = [Push("v%", id_, at, dict(zip(columns, values, strict=True)), "offline") for id_, at, values in rows]
+    for many in (7, 1):  # one id alone is plain
+        got = push.encoded("v%", "offline", ids[:many], moments[:many], {n: c[:many] for n, c in columns.items()})
+        assert got == [push.encode(one) for one in each[:many]]
+
+
+def test_rows_of_numbers_are_packed_as_others_are() -> None:
+    """All at once gives the arguments that one by one does, as where there is a null."""
+    view = ExternalView(LEADS, VOCABULARY.entity_of(LEADS))
+    names, at = [b"org/l", b"org/longer", b"org/l"], [START * 1000 + us for us in (1_000, 1_500, 1_000)]
+    columns: list[list[Value | None]] = [[1.0, -0.0, 1e300], [2.0, 5e-324, 0.1], [3.0, 4.0, None]]
+    one_by_one = _unpacked(view.write(names, at, columns))
+    columns[2][2] = 7.0
+    at_once = _unpacked(view.write(names, at, columns))
+    assert at_once[:-1] == one_by_one[:-1]
+    assert read_value(at_once[-1]) == 7.0
 
 
 def test_moments_are_kept_to_the_microsecond() -> None:

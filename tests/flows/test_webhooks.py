@@ -204,7 +204,7 @@ def test_an_endpoint_gets_the_types_that_it_asked_for(tmp_path: Path) -> None:
                 {"events": ("alert.opened.likely_to_sell",)},
                 {"events": ("alert.opened.likely_to_buy",)},
                 {"organisation": "other"},
-                {"created_at": START + 1},
+                {"after_seq": 1},
                 {"enabled": False},
             ]
             for n, changes in enumerate(wants):

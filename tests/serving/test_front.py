@@ -60,13 +60,32 @@ def test_lag_in_seconds_is_the_age_of_the_oldest_waiting_entry(api: Live, log: L
 
 def test_what_the_engine_says_of_itself_is_shown(api: Live, log: Log) -> None:
     """With what it means."""
-    log.client.hset(keys.GAUGES, mapping={"events": 12, "cache_hits@3": 4, "stage_seconds_total:count@3": 1.5})
+    told = {"a": {"events": 12, "cache_hits@3": 4, "stage_seconds_total:count@3": 1.5}, "b": {"events": 5}}
+    for engine, said in told.items():
+        speak(log, engine)
+        log.client.hset(keys.gauges(engine), mapping=said)
     found = series(api)
-    assert found["telltale_engine_events"] == {"": 12}
-    assert found["telltale_engine_cache_hits"] == {"3": 4}
-    assert found["telltale_engine_stage_seconds_total"] == {"3,count": 1.5}
+    assert found["telltale_engine_events"] == {"a": 12, "b": 5}
+    assert found["telltale_engine_cache_hits"] == {"a,3": 4}
+    assert found["telltale_engine_stage_seconds_total"] == {"a,3,count": 1.5}
+    assert found["telltale_engine_alive_at"]["b"] == pytest.approx(time.time(), abs=60)
     meaning = "people found in the engine's memory since it started"
     assert f"# HELP telltale_engine_cache_hits {meaning}\n" in api.ask("GET", "/metrics").body.decode()
+    log.client.delete(keys.ENGINES, *map(keys.gauges, told))
+
+
+def test_an_engine_that_died_tells_nothing_any_more(api: Live, log: Log) -> None:
+    """But when it was last heard of."""
+    speak(log, "a", ago=7)
+    found = series(api)
+    assert found["telltale_engine_alive_at"].keys() == {"a"}
+    assert [name for name in found if name.startswith("telltale_engine_")] == ["telltale_engine_alive_at"]
+    log.client.delete(keys.ENGINES)
+
+
+def speak(log: Log, engine: str, ago: float = 0.0) -> None:
+    """As the engine does each second."""
+    log.client.hset(keys.ENGINES, engine, f"{(time.time() - ago) * 1000:.0f} 1")
 
 
 def test_requests_are_counted_by_route_and_timed(api: Live) -> None:
@@ -87,14 +106,27 @@ def test_ready_says_in_words_what_is_missing(api: Live, log: Log) -> None:
     for partition in range(4):
         log.client.set(keys.lease(partition), "test", ex=60)
     assert api.ask("GET", "/readyz").json == {"status": "ok"}
-    log.client.hset(keys.GAUGES, "alive_at", time.time() - 65)
+    speak(log, "test", ago=65)
     (problem,) = api.ask("GET", "/readyz").json["problems"]
-    assert "not been heard of for 6" in problem
-    log.client.hdel(keys.GAUGES, "alive_at")
+    assert "engine test has not been heard of for 6" in problem
+    log.client.delete(keys.ENGINES)
     log.client.set(keys.position(2), "99999999999999-0")
     (problem,) = api.ask("GET", "/readyz").json["problems"]
     assert "partition 2" in problem
     log.client.delete(keys.position(2), *(keys.lease(p) for p in range(4)))
+
+
+def test_ready_names_who_died_until_somebody_has_its_share(api: Live, log: Log) -> None:
+    """Afterwards events become features again, whoever is dead."""
+    log.client.mset({keys.lease(p): "b" for p in range(2)})
+    speak(log, "a", ago=7)
+    speak(log, "b")
+    problems = api.ask("GET", "/readyz").json["problems"]
+    assert problems[0] == "no engine works partitions 2, 3"
+    assert re.match(r"the engine a has not been heard of for \d+ s", problems[1])
+    log.client.mset({keys.lease(p): "b" for p in range(4)})
+    assert api.ask("GET", "/readyz").json == {"status": "ok"}
+    log.client.delete(keys.ENGINES, *map(keys.lease, range(4)))
 
 
 def test_the_description_is_valid_openapi_and_covers_what_answers(api: Live) -> None:

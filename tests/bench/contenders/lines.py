@@ -10,8 +10,6 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-from skl2onnx import to_onnx
-from sklearn.ensemble import GradientBoostingClassifier
 
 from tests.bench.filled import zipf
 
@@ -43,6 +41,9 @@ def write_part(lines: Path, part: Path, share: int) -> None:
 
 def write_model(file: Path) -> None:
     """100 trees of depth 3, learned on counts as they come."""
+    from skl2onnx import to_onnx  # a second and a half, which nobody who counts needs
+    from sklearn.ensemble import GradientBoostingClassifier
+
     rng = np.random.default_rng(SEED)
     day = rng.poisson(rng.gamma(0.5, 4.0, (20_000, 1)), (20_000, len(TYPES)))
     rows = np.hstack((rng.binomial(day, 0.1), day)).astype(np.float32)
