@@ -95,11 +95,13 @@ def _damaged(site: Site, library: Library, dice: random.Random, number: int) -> 
     assert version in said, f"{kind}: refused as {said!r}, which does not name it"
     if dice.random() < 0.5:
         site.kill(PROCESSES[dice.choice(["engine", "api"])])
-    assert _scoring(site) == before, f"{kind}: another version scores"
+    assert (scoring := _scoring(site)) == before, f"{kind}: {scoring} scores, not {before}"
     _agreed(site, library, number, before)
     if dice.random() < 0.5:
         shutil.rmtree(library.place(SELL.name, version))
-    library.promote(SELL.name, dice.choice(GOOD), "p", "goes on")
+    after = dice.choice(GOOD)
+    library.promote(SELL.name, after, "p", "goes on")
+    gone.eventually(lambda: _scoring(site) == after, f"the API does not score with {after}")
 
 
 def _drop(site: Site, version: str, kind: str, dice: random.Random) -> None:
