@@ -12,7 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TypeAlias
 
-from tests.faults import disks, kills, stalls
+from tests.faults import disks, kills, stalls, upgrades
 from tests.faults.found import Found
 from tests.faults.site import Site
 
@@ -54,4 +54,10 @@ ON_A_SITE: dict[str, OnSite] = {
     "poison: raises": stalls.raises,
     "poison: crashes": stalls.crashes,
 }
-ALONE: dict[str, Alone] = {}
+ALONE: dict[str, Alone] = {
+    "upgrade: one process after another": upgrades.one_after_another,
+    "upgrade: the engine overtaken": upgrades.engine_overtaken,
+    "upgrade: and back": upgrades.and_back,
+    "upgrade: features more": upgrades.more_features,
+    "upgrade: all at once, and back": upgrades.started_anew,
+}
