@@ -25,7 +25,7 @@ FEATURES = (
     _feature("days_since_share", Derived(finish.days_since(365.0), (Last(("document_share",)),))),
 )
 """
-GAINED = ("hats_30d", "comparable_views_24h", "days_since_share")
+NEW_EVENT = "hats_30d"  # the feature of the event type that is new
 
 
 def domains(place: Path) -> tuple[str, str]:
@@ -44,7 +44,7 @@ def gained(person: Person) -> dict[str, float]:
     """What the features that are new must be, once nothing is lacking."""
     shared = person.last(["document_share"])
     return {
-        "hats_30d": person.count("hat_worn", 30),
+        NEW_EVENT: person.count("hat_worn", 30),
         "comparable_views_24h": person.count("comparable_view", hours=24),
         "days_since_share": min(max(person.now - shared, 0) / DAY_MS, 365.0) if shared else 365.0,
     }
