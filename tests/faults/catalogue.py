@@ -12,7 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TypeAlias
 
-from tests.faults import disks, kills, stalls, upgrades
+from tests.faults import backups, disks, kills, stalls, upgrades
 from tests.faults.found import Found
 from tests.faults.site import Site
 
@@ -55,6 +55,7 @@ ON_A_SITE: dict[str, OnSite] = {
     "poison: crashes": stalls.crashes,
 }
 ALONE: dict[str, Alone] = {
+    "backup under load, restored": backups.under_load,
     "upgrade: one process after another": upgrades.one_after_another,
     "upgrade: the engine overtaken": upgrades.engine_overtaken,
     "upgrade: and back": upgrades.and_back,
