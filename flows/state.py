@@ -23,6 +23,7 @@ from flows import tiles
 from flows.code_version import code_version
 from flows.eras import Eras
 from flows.plan import Plan
+from flows.resp import StoreError
 from flows.store import Store
 from flows.windows import Reading, Table
 
@@ -31,7 +32,7 @@ _HEAD = struct.Struct("<BxHI")  # version, era, fingerprint of the layout
 _NAME = struct.Struct("<H")
 
 
-class StateError(ValueError):
+class StateError(StoreError):
     """State that this version cannot read."""
 
 
@@ -88,29 +89,31 @@ class Layouts:
         rows = np.zeros((len(hot), self.plan.hot), np.int64)
         names, closed = [], []
         for i, (warm, kept) in enumerate(zip(hot, cold, strict=True)):
+            rows[i] = self._hot(warm, self._older_than_today(warm))
+            older = self._older_than_today(kept)
             name, entries = _parts(kept)
             names.append(name)
-            rows[i] = self._hot(warm)
-            closed.append(self._cold(kept[: _HEAD.size], entries))
+            closed.append(self._cold(entries, older))
         return rows, names, closed
 
-    def _hot(self, value: bytes) -> Array:
-        numbers = np.frombuffer(value, np.int64, offset=_HEAD.size)
+    def _older_than_today(self, value: bytes) -> _Older | None:
+        """How to read the value, before anything else of it is read; None: as it stands. Raises StateError."""
         if value.startswith(self.head):
-            return numbers
-        older, plan = self._mapping(value[: _HEAD.size]), self.plan
-        if older.same:
+            return None
+        older = self._mapping(value[: _HEAD.size])
+        return None if older.same else older
+
+    def _hot(self, value: bytes, older: _Older | None) -> Array:
+        numbers, plan = np.frombuffer(value, np.int64, offset=_HEAD.size), self.plan
+        if older is None:
             return numbers
         row = np.zeros(plan.hot, np.int64)
         row[older.to] = numbers[older.from_]
         row[plan.today : plan.last][row[0] // plan.unit <= older.cuts] = 0
         return row
 
-    def _cold(self, head: bytes, entries: bytes) -> bytes:
-        if head == self.head:
-            return entries
-        older = self._mapping(head)
-        if older.same:
+    def _cold(self, entries: bytes, older: _Older | None) -> bytes:
+        if older is None:
             return entries
         key, amount, owner = tiles.read([entries])
         column = older.columns[key >> tiles.TILE]
@@ -122,10 +125,11 @@ class Layouts:
 
     def _mapping(self, head: bytes) -> _Older:
         if head not in self._older:
-            version, era, fingerprint = _HEAD.unpack(head)
+            _refuse_unknown(head)
+            _, era, fingerprint = _HEAD.unpack(head)
             known = self._client.hget(keys.LAYOUTS, str(fingerprint))
-            if version != VERSION or known is None:
-                raise StateError(f"state of version {version}, layout {fingerprint}: not one that this store knows")
+            if known is None:
+                raise StateError(f"state of layout {fingerprint}: not one that this store knows")
             old, new = msgspec.json.decode(known, type=list[str]), self.plan.slots
             shared = [(old.index(name), i) for i, name in enumerate(new) if name in old]
             open_ = [name for name in old if name.startswith("open:")]
@@ -139,6 +143,17 @@ class Layouts:
     def cold(self, name: bytes, closed: bytes) -> bytes:
         """The cold value of one person."""
         return b"".join((self.head, _NAME.pack(len(name)), name, closed))
+
+
+def _refuse_unknown(value: bytes) -> None:
+    """Raises StateError for what another version of the state wrote."""
+    if len(value) < _HEAD.size:
+        raise StateError(f"state of {len(value)} bytes: expected at least the {_HEAD.size} of its head")
+    if (version := value[0]) != VERSION:
+        raise StateError(
+            f"state of version {version}: not one that this Telltale reads (it reads {VERSION}); nothing of it was "
+            "changed, so start the Telltale that wrote it, or a newer one"
+        )
 
 
 def _parts(cold: bytes) -> tuple[bytes, bytes]:
@@ -165,10 +180,14 @@ def is_later(name: bytes, at: int) -> bool:
 
 
 def identified(client: redis.Redis, store: Store, name: str) -> tuple[str, int] | None:
-    """Who `organisation/anon:id` turned out to be (`organisation/user`), and when that was said (ms); None: nobody."""
+    """Who `organisation/anon:id` turned out to be (`organisation/user`), and when that was said (ms); None: nobody.
+
+    Raises StateError.
+    """
     cold = client.get(key(keys.COLD, identity(store, name.encode())))
     if cold is None:
         return None
+    _refuse_unknown(cold)
     anonymous, user, said = (*_parts(cold)[0].decode().split("\0"), "", "0")[:3]
     return (user, int(said)) if anonymous == name and user else None
 

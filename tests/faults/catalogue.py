@@ -13,7 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TypeAlias
 
-from tests.faults import disks, kills, lost, small_disk, soak, stalls, versions
+from tests.faults import backups, disks, kills, lost, small_disk, soak, stalls, upgrades, versions
 from tests.faults.found import Found
 from tests.faults.site import OnSite
 
@@ -66,6 +66,12 @@ ALONE: dict[str, Alone] = {
     "disk: full (a small tmpfs)": small_disk.full,
     "models: damaged versions": versions.damaged,
     "models: promotions and rollbacks": versions.swapped,
+    "backup under load, restored": backups.under_load,
+    "upgrade: one process after another": upgrades.one_after_another,
+    "upgrade: the engine overtaken": upgrades.engine_overtaken,
+    "upgrade: and back": upgrades.and_back,
+    "upgrade: features more": upgrades.more_features,
+    "upgrade: all at once, and back": upgrades.started_anew,
     "soak: a fault every 30 s": soak.soak,
 }
 

@@ -6,16 +6,17 @@ from collections.abc import Iterable
 from contextlib import suppress
 from datetime import UTC, datetime
 
+from feature_repo.vocabulary import Vocabulary
 from tests.faults.calls import CHECK, Call
 from tests.flows.both_sides import VOCABULARY
 from tests.flows.oracle import IDENTIFY, Oracle
 
 
-def told(calls: Iterable[tuple[int, Call]]) -> Oracle:
-    """Of (the log's time, call) in the order of each partition."""
+def told(calls: Iterable[tuple[int, Call]], vocabulary: Vocabulary = VOCABULARY) -> Oracle:
+    """Of (the log's time, call) in the order of each partition; `vocabulary`: which events and traits count."""
     oracle, joins = Oracle(), dict[str, str]()
     for now, call in calls:
-        _tell(oracle, now, call)
+        _tell(oracle, now, call, vocabulary)
         if "anonymousId" in call and "userId" in call:
             joins[f"anon:{call['anonymousId']}"] = call["userId"]
     for anonymous, user in joins.items():
@@ -32,12 +33,12 @@ def checking(oracle: Oracle, days: int, enough: int) -> set[str]:
     return {user for user, person in oracle.people.items() if person.count(CHECK.name, days) >= enough}
 
 
-def _tell(oracle: Oracle, now: int, call: Call) -> None:
+def _tell(oracle: Oracle, now: int, call: Call, vocabulary: Vocabulary) -> None:
     user = call.get("userId") or f"anon:{call['anonymousId']}"
     ts = int(datetime.fromisoformat(call["timestamp"]).timestamp() * 1000)
     event, tag, value, traits = IDENTIFY, None, 0, []
     if call["type"] == "track":
-        known = VOCABULARY.named(call["event"])
+        known = vocabulary.named(call["event"])
         if known is None:
             oracle.receive(user, now, ts, None, message=call["messageId"])
             return
