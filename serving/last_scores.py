@@ -31,7 +31,7 @@ from serving import api
 from serving.errors import ApiError, json_response, unavailable
 from serving.given import PERSON
 from serving.openapi import Operation, Parameter
-from serving.query import asked, between, moment
+from serving.query import MOMENT, asked, between, moment, span
 
 USUAL, MOST = 100, 1_000  # rows of history
 READERS = {"limit": between(0, MOST), "since": moment}
@@ -144,8 +144,8 @@ operations = [
         gives=StreamScores,
         parameters=(
             PERSON,
-            Parameter("limit", f"scores of the history, at most; {USUAL} unless told, 0 to {MOST}", int),
-            Parameter("since", "history from then on: ISO 8601, or ms since 1970"),
+            Parameter("limit", f"scores of the history, at most; {USUAL} unless told, 0 to {MOST}", span(0, MOST)),
+            Parameter("since", "history from then on: ISO 8601, or ms since 1970", MOMENT),
         ),
         errors={400: "a parameter that cannot be read; `field` names it", 404: "nothing is known of this user"},
     )

@@ -43,6 +43,8 @@ class Operation(msgspec.Struct, frozen=True, kw_only=True):
     tag: str
     method: str = "get"
     takes: Any = None
+    told_by_path: str = ""  # a field of `takes` that may be left out
+    may_lack: bool = False  # no body at all is taken as `{}`
     gives: Any = None
     media: str = JSON  # empty: no body
     later: str = ""  # what 202 means, where it is an answer too
@@ -61,7 +63,10 @@ def document(operations: Iterable[Operation]) -> dict[str, Any]:
     schema = list(zip(kinds, schemas, strict=True))
     paths: dict[str, Any] = {}
     for operation in operations:
-        paths.setdefault(operation.path, {})[operation.method] = _operation(operation, schema)
+        told = paths.setdefault(operation.path, {})[operation.method] = _operation(operation, schema)
+        if operation.told_by_path:
+            (body,) = told["requestBody"]["content"].values()
+            body["schema"] = _optional(body["schema"], operation.told_by_path, components)
     return {
         "openapi": "3.1.0",
         "info": {"title": "Telltale", "version": version("telltale"), "description": "Who is about to act, and why."},
@@ -106,7 +111,7 @@ def _operation(operation: Operation, schemas: list[tuple[Any, Any]]) -> dict[str
         },
     }
     if operation.takes is not None:
-        found["requestBody"] = {"required": True, "content": content(operation.takes, JSON)}
+        found["requestBody"] = {"required": not operation.may_lack, "content": content(operation.takes, JSON)}
     if operation.parameters:
         found["parameters"] = [
             {
@@ -121,6 +126,13 @@ def _operation(operation: Operation, schemas: list[tuple[Any, Any]]) -> dict[str
     if operation.open:
         found["security"] = []
     return found
+
+
+def _optional(schema: dict[str, Any], field: str, components: dict[str, Any]) -> dict[str, Any]:
+    """The schema that is referred to, where this field may be missing."""
+    own = {name: value for name, value in schema.items() if name != "$ref"}
+    meant = components[schema["$ref"].rpartition("/")[2]]
+    return {**meant, "required": [name for name in meant["required"] if name != field], **own}
 
 
 def routes(described: dict[str, Any]) -> list[Route]:
