@@ -85,7 +85,8 @@ class LastScores:
         if stamp is None:
             raise ApiError(404, f"nothing is known of a user {name.partition('/')[2][:200]!r}", "id")
         for value in filter(None, fields):
-            await self._learn(scored.set_of(value))
+            if scored.is_whole(value):
+                await self._learn(scored.set_of(value))
         return scored.read(fields, self._sets)
 
     async def _learn(self, set_: int) -> None:
