@@ -26,6 +26,7 @@ class Client(asyncio.Protocol):
 
     opening, rest = b"", b""
     window = 0
+    patient = False  # reads nothing after its answer has begun
 
     def __init__(self, crowd: Crowd, login: str) -> None:
         self._crowd, self._login, self._said = crowd, login, b""
@@ -43,7 +44,7 @@ class Client(asyncio.Protocol):
 
     def tick(self) -> None:
         """A second has passed."""
-        if self.window:
+        if self.window and not self.patient:
             self.transport.resume_reading()
         if self.rest:
             self.transport.write(self.rest[self._at % len(self.rest) :][:1])
@@ -87,6 +88,30 @@ class Reader(Client):
     window = WINDOW
 
 
+class Stream(Client):
+    """Asks for the live stream of alerts, and reads the beginning of it."""
+
+    opening = b"GET /v1/alerts/stream?after=0 HTTP/1.1\r\nhost: x\r\nauthorization: LOGIN\r\n\r\n"
+    window, patient = WINDOW, True
+
+
+class Pipeline(Client):
+    """Asks as far ahead as it may, for little and for much, and reads nothing."""
+
+    opening = 50 * (
+        b"GET /openapi.json HTTP/1.1\r\nhost: x\r\nauthorization: LOGIN\r\n\r\n"
+        b"POST /get-online-features HTTP/1.1\r\nhost: x\r\nauthorization: LOGIN\r\ncontent-type: application/json\r\n"
+        b'content-length: 69\r\n\r\n{"entities":{"user_id":["a"]},"feature_service":"likely_to_sell"}    '
+    )
+    window, patient = WINDOW, True
+
+
+class Flood(Client):
+    """Asks ten thousand times at once."""
+
+    opening = 10_000 * b"GET / HTTP/1.1\r\n\r\n"
+
+
 class Idle(Client):
     """Asked once, and stays."""
 
@@ -97,7 +122,9 @@ class Silent(Client):
     """Says nothing at all."""
 
 
-KINDS: dict[str, type[Client]] = {kind.__name__.lower(): kind for kind in (Head, Body, Chunks, Reader, Idle, Silent)}
+KINDS: dict[str, type[Client]] = {
+    kind.__name__.lower(): kind for kind in (Head, Body, Chunks, Reader, Stream, Pipeline, Flood, Idle, Silent)
+}
 
 
 class Crowd:

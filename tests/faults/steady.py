@@ -27,12 +27,12 @@ FEATURE = "doc_access_count_30d"
 
 
 class Steady(threading.Thread):
-    """Posts a batch each `period` seconds until it is ended, each until it is acknowledged."""
+    """Posts a batch each `period` seconds until it is ended, each until it is stored. `padding`: bytes of an event."""
 
-    def __init__(self, settings: Settings, seed: int, period: float = 0.05) -> None:
+    def __init__(self, settings: Settings, seed: int, period: float = 0.05, padding: int = 0) -> None:
         super().__init__(daemon=True)
         self._door, self._dice, self._period = Door(settings, KEY, timeout=30), random.Random(seed), period
-        self._seed, self._ending = seed, threading.Event()
+        self._seed, self._padding, self._ending = seed, padding, threading.Event()
         self.acknowledged: Counter[str] = Counter()  # events by user
         self.took: list[float] = []  # seconds of each batch, all its tries together
         self.refused: Counter[int] = Counter()  # answers by status; 0: none
@@ -57,10 +57,9 @@ class Steady(threading.Thread):
     def _post(self) -> None:
         users = [f"good-{self._dice.randrange(PEOPLE)}" for _ in range(BATCH)]
         number = self.acknowledged.total()
-        calls = [
-            {"type": "track", "event": "Document Viewed", "userId": user, "messageId": f"{self._seed}-{number + i}"}
-            for i, user in enumerate(users)
-        ]
+        more = {"properties": {"padding": self._dice.randbytes(self._padding // 2).hex()}} if self._padding else {}
+        shared = {"type": "track", "event": "Document Viewed", **more}
+        calls = [{**shared, "userId": user, "messageId": f"{self._seed}-{number + i}"} for i, user in enumerate(users)]
         began = time.perf_counter()
         self._until_stored(msgspec.json.encode({"batch": calls}))
         self.took.append(time.perf_counter() - began)
