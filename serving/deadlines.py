@@ -5,6 +5,10 @@ headers and for requests sent ahead, an end to all that a lost connection asked,
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import fcntl
+import sys
+import termios
 import time
 from typing import Any
 
@@ -74,6 +78,8 @@ class Protocol(HttpToolsProtocol):
                 cycle.disconnected = True
                 cycle.message_event.set()
         super().connection_lost(exc)
+        self.pipeline.clear()  # they point back here, and the collector seldom looks at what is old
+        self.cycle, self._answering = None, None  # type: ignore[assignment]
 
     def on_message_begin(self) -> None:
         self._crowded = len(self.pipeline) >= MOST_AHEAD
@@ -117,10 +123,18 @@ class Protocol(HttpToolsProtocol):
 
     def is_unread(self, now: float) -> bool:
         """Whether its client has taken nothing for long of what waits for it."""
-        waits = self.transport.get_write_buffer_size() if self.flow.write_paused else 0
+        waits = self._untaken() if self.flow.write_paused else 0
         if waits != self._unread:
             self._unread, self._unread_since = waits, now
         return waits > 0 and now - self._unread_since > UNREAD_SECONDS
+
+    def _untaken(self) -> int:
+        """Bytes that wait here and, where the system tells (Linux does), in it: it holds megabytes of a slow reader's."""
+        waits: int = self.transport.get_write_buffer_size()
+        with contextlib.suppress(OSError):
+            told = fcntl.ioctl(self.transport.get_extra_info("socket").fileno(), termios.TIOCOUTQ, bytes(4))
+            waits += int.from_bytes(told, sys.byteorder)
+        return waits
 
     def _refuse(self, error: ApiError) -> None:
         if self._answering is None or not self._answering.response_started:

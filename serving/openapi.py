@@ -15,7 +15,6 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from serving import messages
-from serving.errors import json_response
 
 JSON, PROBLEM, TEXT, STREAM = "application/json", "application/problem+json", "text/plain", "text/event-stream"
 COMMON = {401: "no or an unknown write key", 503: "the store is not reachable: come back after Retry-After"}
@@ -136,7 +135,9 @@ def _optional(schema: dict[str, Any], field: str, components: dict[str, Any]) ->
 
 
 def routes(described: dict[str, Any]) -> list[Route]:
+    body = msgspec.json.encode(described)
+
     async def openapi(request: Request) -> Response:
-        return json_response(described)
+        return Response(body, media_type=JSON)
 
     return [Route("/openapi.json", openapi)]
