@@ -129,7 +129,7 @@ class Protocol(HttpToolsProtocol):
         return waits > 0 and now - self._unread_since > UNREAD_SECONDS
 
     def _untaken(self) -> int:
-        """Bytes that wait here and, where the system tells (Linux does), in it: it holds megabytes of a slow reader's."""
+        """Bytes that wait here and, where it tells (as Linux does), in the system, which holds megabytes."""
         waits: int = self.transport.get_write_buffer_size()
         with contextlib.suppress(OSError):
             told = fcntl.ioctl(self.transport.get_extra_info("socket").fileno(), termios.TIOCOUTQ, bytes(4))
