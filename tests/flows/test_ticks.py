@@ -57,7 +57,8 @@ def test_more_people_than_fit_are_refreshed(ground: Ground) -> None:
 
 def test_a_log_that_is_worked_goes_though_nothing_comes_any_more(ground: Ground) -> None:
     """The engine hears of its last write with the next, and to a full store there is none."""
-    ground.post(*(event(f"u{i}", START + i, i) for i in range(8)))
+    for nth in range(3):
+        ground.post(*(event(f"u{i}", START + nth, 20 * nth + i) for i in range(20)))
     engine = ground.engine()
     made.drain(engine)
     for p, partition in engine.partitions.items():
