@@ -79,7 +79,7 @@ def check_url(text: str, allowed: Sequence[Network] = ()) -> URL:
     try:
         url = URL(text)
         host, port = url.raw_host, url.port
-    except (ValueError, UnicodeError) as error:
+    except (ValueError, IndexError) as error:  # IndexError: yarl's, of `//]`
         raise RefusedError(f"expected a URL: {error}") from None
     if url.scheme not in {"http", "https"} or not host:
         raise RefusedError(f"expected https://host/path, got {text[:100]!r}")

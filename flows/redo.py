@@ -28,7 +28,11 @@ class Redo(msgspec.Struct, array_like=True):
 
 
 def decode(data: bytes) -> Redo:
-    return msgspec.msgpack.decode(zstandard.decompress(data), type=Redo)
+    """Raises ValueError for what is none."""
+    try:
+        return msgspec.msgpack.decode(zstandard.decompress(data), type=Redo)
+    except (zstandard.ZstdError, msgspec.MsgspecError) as error:
+        raise ValueError(f"expected a flush as it was written down: {error}") from error
 
 
 def completed(redo: Redo, client: redis.Redis) -> tuple[bytes, int]:

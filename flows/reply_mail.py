@@ -84,5 +84,5 @@ def _text(mail: Message) -> str:
 def _decoded(body: bytes, charset: str) -> str:
     try:
         return body.decode(charset, errors="replace")
-    except LookupError:
+    except (LookupError, ValueError):  # no charset, or, as with a NUL in it, no name of one
         return body.decode(errors="replace")

@@ -134,7 +134,7 @@ def read(fields: Sequence[bytes | None], sets: dict[int, list[Member]]) -> list[
     """The scores in the fields of `names`; `sets` by fingerprint. Of a set that is not known nothing can be said."""
     found = []
     for field, value in enumerate(fields):
-        if not value:
+        if not value or not is_whole(value):
             continue
         set_, at = _HEAD.unpack_from(value)
         pairs = np.frombuffer(value, _PAIR, offset=_HEAD.size).reshape(-1, 2).tolist()
@@ -145,6 +145,11 @@ def read(fields: Sequence[bytes | None], sets: dict[int, list[Member]]) -> list[
             if m.version
         ]
     return found
+
+
+def is_whole(value: bytes) -> bool:
+    """Whether it is one of ours, as far as its length says."""
+    return len(value) >= _HEAD.size and (len(value) - _HEAD.size) % (2 * _PAIR.itemsize) == 0
 
 
 def set_of(value: bytes) -> int:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 
-import msgspec
+from msgspec import Meta
 
-from serving.query import WHOLE
+from serving.query import value
+
+EVENT = Annotated[str, Meta(pattern=r"^[0-9]{1,18}(\.[0-9]{1,18})?$")]
+_read = value(EVENT, "the id of an event, as `17` or `17.4`")
 
 
 class Head(NamedTuple):
@@ -37,10 +40,5 @@ class Reached(NamedTuple):
 
 def cursor(text: str) -> Reached:
     """From an event's id, `ALERTS` or `ALERTS.CHANGES`. Raises ValueError that says what is expected."""
-    try:
-        numbers = msgspec.convert(text.split("."), list[WHOLE], strict=False)
-    except msgspec.ValidationError:
-        numbers = []
-    if len(numbers) not in (1, 2):
-        raise ValueError("expected the id of an event, as `17` or `17.4`")
-    return Reached(numbers[0], numbers[1] if len(numbers) > 1 else None)
+    alerts, _, changes = _read(text).partition(".")
+    return Reached(int(alerts), int(changes) if changes else None)

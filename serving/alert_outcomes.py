@@ -20,7 +20,7 @@ from serving.errors import ApiError, json_response
 from serving.given import ERRORS, given
 from serving.intake import HOUR
 from serving.openapi import Operation
-from serving.query import moment
+from serving.query import TOLD_MOMENT, moment
 
 MOST_VALUE = 1e12
 
@@ -40,7 +40,7 @@ class AlertOutcomeTold(msgspec.Struct, forbid_unknown_fields=True, kw_only=True)
         Annotated[str, Meta(max_length=200, pattern=NO_NUL)] | None,
         Meta(description="What kind of conversion, in words of yours"),
     ] = None
-    at: Annotated[str | int | None, Meta(description="When they converted: ISO 8601, or ms since 1970")] = None
+    at: Annotated[TOLD_MOMENT | None, Meta(description="When they converted: ISO 8601, or ms since 1970")] = None
     feedback: Annotated[Words, Meta(description="What the person said")] = None
     notes: Words = None
     by: By = None

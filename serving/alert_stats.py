@@ -24,7 +24,7 @@ from flows.store import connect
 from serving import alerts, api
 from serving.errors import ApiError, json_response, unavailable
 from serving.openapi import Operation, Parameter
-from serving.query import Reader, asked, moment
+from serving.query import MOMENT, Reader, asked, moment
 
 FRESH_S = 300.0  # for which a count of people is believed
 READERS: dict[str, Reader] = {"since": moment, "until": moment}
@@ -153,8 +153,8 @@ def _load(found: int, days: float, people: Active, organisation: str, budget: fl
 
 routes = [Route("/v1/alerts/stats", stats), Route("/v1/models/performance", performance)]
 _SPAN = (
-    Parameter("since", "scored then or later: ISO 8601, or ms since 1970"),
-    Parameter("until", "scored before that"),
+    Parameter("since", "scored then or later: ISO 8601, or ms since 1970", MOMENT),
+    Parameter("until", "scored before that", MOMENT),
 )
 _UNREAD = {400: "a parameter that cannot be read; `field` names it"}
 operations = [

@@ -21,13 +21,13 @@ from flows.alert import Priority, Status
 from flows.alert_status import MOST_WHO
 from flows.alert_store import Filter, Place, Stored
 from serving import api
-from serving.alert_cursor import cursor
+from serving.alert_cursor import EVENT, cursor
 from serving.alert_feed import Feed, Shelf, frames
 from serving.alert_shown import Show, ShownAlert, ShownStep, shower
 from serving.errors import MAX_SHOWN, ApiError, json_response
 from serving.given import PERSON
 from serving.openapi import STREAM, Operation, Parameter
-from serving.query import WHOLE, Reader, asked, between, moment, read, value
+from serving.query import MOMENT, SHARE, Reader, asked, between, moment, read, span, value
 
 MOST = 500  # alerts a page
 USUAL = 50
@@ -143,20 +143,22 @@ def _types(vocabulary: Vocabulary) -> Reader:
 
 def _place(text: str) -> Place:
     """A cursor, as `next` gave it."""
-    try:
-        return msgspec.convert(text.split("-"), tuple[WHOLE, WHOLE], strict=False)
-    except msgspec.ValidationError:
-        raise ValueError("expected what `next` gave") from None
+    scored, number = _read_place(text).split("-")
+    return int(scored), int(number)
 
 
+PLACE = Annotated[str, Meta(pattern="^[0-9]{1,18}-[0-9]{1,18}$")]
+_read_place = value(PLACE, "what `next` gave")
+WHO = Annotated[str, Meta(min_length=1, max_length=MOST_WHO)]
+KINDS: dict[str, Any] = {"priority": Priority, "min_score": SHARE, "status": Status, "withheld": bool}
 FILTER_READERS: dict[str, Reader] = {
     "type": str,
     "user": str,
     "priority": value(Priority, f"one of {', '.join(get_args(Priority))}"),
-    "min_score": value(Annotated[float, Meta(ge=0, le=1)], "a number from 0 to 1"),
+    "min_score": value(SHARE, "a number from 0 to 1"),
     "status": value(Status, f"one of {', '.join(get_args(Status))}"),
     "withheld": value(bool, "true or false"),
-    "by": value(Annotated[str, Meta(min_length=1, max_length=MOST_WHO)], f"1 to {MOST_WHO} characters"),
+    "by": value(WHO, f"1 to {MOST_WHO} characters"),
 }
 LIST_READERS: dict[str, Reader] = {
     **FILTER_READERS,
@@ -185,13 +187,13 @@ routes = [
     Route("/v1/users/{user:path}/alerts", of_user),
 ]
 _filters = (
-    *(Parameter(name, says) for name, says in FILTERS.items()),
-    Parameter("by", "who reads: then each alert says whether they have read it"),
+    *(Parameter(name, says, KINDS.get(name, str)) for name, says in FILTERS.items()),
+    Parameter("by", "who reads: then each alert says whether they have read it", WHO),
 )
 _paging = (
-    *(Parameter(name, says) for name, says in SPAN.items()),
-    Parameter("limit", f"at most so many; {USUAL} unless told, {MOST} at most", int),
-    Parameter("cursor", "`next` of the page before"),
+    *(Parameter(name, says, MOMENT) for name, says in SPAN.items()),
+    Parameter("limit", f"at most so many; {USUAL} unless told, {MOST} at most", span(1, MOST)),
+    Parameter("cursor", "`next` of the page before", PLACE),
 )
 _UNREAD = {400: "a parameter that cannot be read; `field` names it"}
 ID = Parameter("id", "the alert's id", where="path")
@@ -221,8 +223,8 @@ operations = [
         parameters=(
             *_filters,
             Parameter("steps", "true: also each step that an alert takes, with ShownStep as data", bool),
-            Parameter("after", "begin after this event id; without it, with what is new"),
-            Parameter("Last-Event-ID", "go on after this event id, as browsers do by themselves", where="header"),
+            Parameter("after", "begin after this event id; without it, with what is new", EVENT),
+            Parameter("Last-Event-ID", "go on after this event id, as browsers do by themselves", EVENT, "header"),
         ),
         errors=_UNREAD,
     ),

@@ -50,7 +50,10 @@ class CrmTold(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     ] = {}
     fields: Annotated[
         dict[Field, Annotated[str, Meta(max_length=500)]],
-        Meta(description=f"Field -> JSON pointer of where it goes. Fields: {', '.join(FIELDS)}"),
+        Meta(
+            description=f"Field -> JSON pointer of where it goes. Fields: {', '.join(FIELDS)}",
+            extra_json_schema={"propertyNames": {"enum": list(FIELDS)}},
+        ),
     ] = msgspec.field(default_factory=lambda: dict(USUAL))
     constants: Annotated[
         dict[Annotated[str, Meta(max_length=500)], Any],

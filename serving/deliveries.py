@@ -23,7 +23,7 @@ from serving.delivery_shown import ShownAttempt, ShownDelivery, shown, shown_att
 from serving.errors import MAX_SHOWN, ApiError, json_response
 from serving.given import ERRORS, given
 from serving.openapi import Operation, Parameter
-from serving.query import Reader, asked, between, value, whole
+from serving.query import NUMBER, Reader, asked, between, number, span, value
 
 MOST, USUAL = 500, 50  # deliveries a page
 BODY_BYTES = 256 * 1024
@@ -40,7 +40,7 @@ READERS: dict[str, Reader] = {
     "target": str,
     "alert": str,
     "limit": between(1, MOST),
-    "cursor": whole,
+    "cursor": number,
 }
 
 
@@ -132,9 +132,9 @@ operations = [
         tag="Delivery",
         gives=DeliveryPage,
         parameters=(
-            *(Parameter(name, says) for name, says in FILTERS.items()),
-            Parameter("limit", f"at most so many; {USUAL} unless told, {MOST} at most", int),
-            Parameter("cursor", "`next` of the page before"),
+            *(Parameter(name, says, State if name == "state" else str) for name, says in FILTERS.items()),
+            Parameter("limit", f"at most so many; {USUAL} unless told, {MOST} at most", span(1, MOST)),
+            Parameter("cursor", "`next` of the page before", NUMBER),
         ),
         errors={400: "a parameter that cannot be read; `field` names it"},
     ),

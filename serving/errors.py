@@ -10,6 +10,7 @@ import msgspec
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
+from starlette.routing import Route
 from starlette.types import Send
 
 from flows.resp import StoreError
@@ -125,8 +126,23 @@ def _http(request: Request, error: Exception) -> Response:
     where = f"{request.method} {request.url.path[:MAX_SHOWN]}"
     detail = {404: f"there is no {where}", 405: f"{where}: another method is expected"}.get(error.status_code)
     field = {404: "path", 405: "method"}.get(error.status_code)
-    headers = tuple((k.encode(), v.encode()) for k, v in (error.headers or {}).items())
+    told = dict(error.headers or {}) | ({"Allow": allowed(request)} if error.status_code == 405 else {})
+    headers = tuple((k.encode(), v.encode()) for k, v in told.items())
     return as_response(ApiError(error.status_code, detail or error.detail, field, headers=headers), request.url.path)
+
+
+def allowed(request: Request) -> str:
+    """Every method of the path; Starlette names those of the first route alone.
+
+    Where both a name and a placeholder match (`/v1/alerts/read` and `/v1/alerts/{id}`) the name is meant.
+    """
+    there = [
+        route for route in request.app.routes if isinstance(route, Route) and route.matches(request.scope)[0].value
+    ]
+    paths = [route.path for route in there]
+    meant = request.url.path if request.url.path in paths else paths[0]
+    methods = {method for route in there if route.path == meant for method in route.methods or ()}
+    return ", ".join(sorted(methods))
 
 
 def _store(request: Request, error: Exception) -> Response:

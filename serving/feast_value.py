@@ -20,7 +20,8 @@ _MORE, _FIVE = (
     0x8080808080,
     0x0080808080,
 )  # the bits of five bytes that say whether a varint goes on; and of one of five
-_MOST_SECONDS = 253_402_300_799  # the year 9999
+_MOST = 253_402_300_799_999_999  # microseconds: the year 9999
+_LONGEST = 63  # bits before the last byte of a varint
 
 
 def value(raw: bytes) -> bytes:
@@ -62,8 +63,11 @@ def micros(raw: bytes) -> int:
         seconds, nanos = _packed(n), _packed(int.from_bytes(raw[_SECONDS + 1 :], "little"))
     else:
         seconds, nanos = _fields(raw)
+    if seconds > _MOST or nanos > _MOST:
+        return 0
     whole, rest = divmod(nanos, 1000)
-    return seconds * 1_000_000 + (whole if not rest else round(nanos / 1000)) if seconds <= _MOST_SECONDS else 0
+    found = seconds * 1_000_000 + (whole if not rest else round(nanos / 1000))
+    return found if found <= _MOST else 0
 
 
 def _packed(n: int) -> int:
@@ -83,7 +87,7 @@ def _fields(raw: bytes) -> tuple[int, int]:
 
 
 def _varint(raw: bytes, at: int) -> tuple[int, int]:
-    """(number, where the next field begins). Raises IndexError when cut short."""
+    """(number, where the next field begins). Raises IndexError when cut short, or beyond 64 bits."""
     number = shift = 0
     while True:
         byte = raw[at]
@@ -92,3 +96,5 @@ def _varint(raw: bytes, at: int) -> tuple[int, int]:
         if byte < 0x80:
             return number, at
         shift += 7
+        if shift > _LONGEST:
+            raise IndexError

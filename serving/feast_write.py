@@ -24,12 +24,18 @@ from serving.openapi import EVENT_ERRORS, Operation, Parameter
 from serving.pushed import Pusher, Rows, Target
 
 BYTES = 8 << 20  # of a request
+_EXAMPLE = {
+    "user_id": ["ada"],
+    frame.TIMESTAMP: ["2026-03-02T10:00:00Z"],
+    "home_value": [410_000.0],
+    "credit_enquiries_90d": [2],
+}
 Df = Annotated[
     dict[str, Any],
     Meta(
         description=f"Columns: the join key, `{frame.TIMESTAMP}` (ISO 8601), each feature of the view",
         extra_json_schema={"additionalProperties": {"type": ["array", "object"]}},
-        examples=[{"user_id": ["ada"], frame.TIMESTAMP: ["2026-03-02T10:00:00Z"], "home_value": [410_000.0]}],
+        examples=[_EXAMPLE],
     ),
 ]
 

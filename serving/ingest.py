@@ -300,6 +300,7 @@ def _operation(path: str, kind: type | None) -> Operation:
         summary=told.splitlines()[0],
         tag="Events in" if path in NAMED else "Events in, as analytics.js spells the paths",
         takes=BatchOfCalls if kind is None else Annotated[kind, SOMEBODY],
+        told_by_path="type" if kind else "",
         gives=BatchStored if kind is None else Stored,
         parameters=(
             Parameter(HISTORY.decode().title(), "1: count this, let nothing fire (log clock)", where="header"),

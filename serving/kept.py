@@ -165,7 +165,14 @@ class Doors(Generic[T]):
             ),
             Operation(**many, summary=f"Every {noun}, the first made first", gives=kind.lists),
             one("get", f"One {noun}", kind.shows, {}),
-            one("patch", f"Change a {noun}; what is not given stays", kind.shows, ERRORS, takes=self._changes),
+            one(
+                "patch",
+                f"Change a {noun}; what is not given stays",
+                kind.shows,
+                ERRORS,
+                takes=self._changes,
+                may_lack=True,
+            ),
             one("delete", f"Remove a {noun}", Removed, {409: "something else needs it"}),
         ]
 

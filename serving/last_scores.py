@@ -31,7 +31,7 @@ from serving import api
 from serving.errors import ApiError, json_response, unavailable
 from serving.given import PERSON
 from serving.openapi import Operation, Parameter
-from serving.query import asked, between, moment
+from serving.query import MOMENT, asked, between, moment, span
 
 USUAL, MOST = 100, 1_000  # rows of history
 READERS = {"limit": between(0, MOST), "since": moment}
@@ -85,7 +85,8 @@ class LastScores:
         if stamp is None:
             raise ApiError(404, f"nothing is known of a user {name.partition('/')[2][:200]!r}", "id")
         for value in filter(None, fields):
-            await self._learn(scored.set_of(value))
+            if scored.is_whole(value):
+                await self._learn(scored.set_of(value))
         return scored.read(fields, self._sets)
 
     async def _learn(self, set_: int) -> None:
@@ -144,8 +145,8 @@ operations = [
         gives=StreamScores,
         parameters=(
             PERSON,
-            Parameter("limit", f"scores of the history, at most; {USUAL} unless told, 0 to {MOST}", int),
-            Parameter("since", "history from then on: ISO 8601, or ms since 1970"),
+            Parameter("limit", f"scores of the history, at most; {USUAL} unless told, 0 to {MOST}", span(0, MOST)),
+            Parameter("since", "history from then on: ISO 8601, or ms since 1970", MOMENT),
         ),
         errors={400: "a parameter that cannot be read; `field` names it", 404: "nothing is known of this user"},
     )

@@ -17,12 +17,20 @@ BATCH_BYTES = 500 * 1024
 BATCH_EVENTS = 2500
 ID_BYTES = 512
 
+# What `intake.person` takes: no control characters, no number beyond 63 bits.
+ANY_ID = {
+    "pattern": r"^[^\u0000-\u001f\u007f-\u009f]*$",
+    "minLength": 1,
+    "maxLength": ID_BYTES,
+    "minimum": -(2**63) + 1,
+    "maximum": 2**63 - 1,
+}
 Id = Annotated[
     str | int | None,
     Meta(
         description=f"At most {ID_BYTES} bytes of UTF-8 without control characters",
         examples=["user-4711"],
-        extra_json_schema={"pattern": r"^(?!anon:)[^\u0000-\u001f\u007f-\u009f]*$", "maxLength": ID_BYTES},
+        extra_json_schema={**ANY_ID, "minLength": 0, "pattern": r"^(?!anon:)[^\u0000-\u001f\u007f-\u009f]*$"},
     ),
 ]
 Moment = Annotated[datetime | None, Meta(extra_json_schema={"format": "date-time"})]
@@ -74,14 +82,14 @@ class Screen(Message, tag="screen"):
 class Group(Message, tag="group"):
     """Somebody belongs to a group. Stored; touches no feature."""
 
-    groupId: Id = None
+    groupId: str | int | None = None
     traits: Object = msgspec.field(default_factory=Raw)
 
 
 class Alias(Message, tag="alias"):
     """Two ids are one person. Stored, never merged."""
 
-    previousId: Id = None
+    previousId: str | int | None = None
 
 
 Call = Track | Identify | Page | Screen | Group | Alias

@@ -73,6 +73,7 @@ operations = [
         tag="Models",
         parameters=(NAME,),
         takes=TrainRequest,
+        may_lack=True,
         gives=Training,
         later="it has begun: ask for the job",
         errors={404: "no service has this name", 409: "it is being trained already", **ERRORS, **FORBIDDEN},

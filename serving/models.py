@@ -160,7 +160,7 @@ def _get(path: str, summary: str, gives: Any, *more: Parameter) -> Operation:
     )
 
 
-def _post(path: str, summary: str, takes: Any = None) -> Operation:
+def _post(path: str, summary: str, takes: Any = None, *, may_lack: bool = False) -> Operation:
     refused = {409: "the version cannot be trusted, a gate stopped it, or another one is deployed than `instead` says"}
     return Operation(
         path=_PATH + path,
@@ -169,6 +169,7 @@ def _post(path: str, summary: str, takes: Any = None) -> Operation:
         tag="Models",
         parameters=(NAME,),
         takes=takes,
+        may_lack=may_lack,
         gives=ModelVersions,
         errors=UNKNOWN | refused | (ERRORS | FORBIDDEN if takes else {}),
     )
@@ -181,6 +182,6 @@ operations = [
     _get("/importance", "Each input's share of the gain", ModelImportance, _OF),
     _get("/performance", "How good each version was on rows kept aside", ModelPerformance),
     _post("/promote", "Deploy a version; all processes score with it within a second", Promotion),
-    _post("/rollback", "Deploy again what was deployed before", Rollback),
+    _post("/rollback", "Deploy again what was deployed before", Rollback, may_lack=True),
     _post("/reload", "Look again for what is deployed, also if it was refused"),
 ]

@@ -27,7 +27,7 @@ from serving.append import Part, Unavailable
 from serving.applied import Applied
 from serving.errors import ApiError, json_response, unavailable
 from serving.given import ERRORS, given
-from serving.messages import Id, UserScores
+from serving.messages import ANY_ID, UserScores
 from serving.openapi import Operation
 from serving.pushed import PATIENCE
 from serving.signals import UserSignal
@@ -39,7 +39,7 @@ MOST = 100  # alerts told, and alerts under way that are looked through at a tim
 class PersonAsked(msgspec.Struct, forbid_unknown_fields=True):
     """Of whom; `anon:` and the anonymousId for somebody not yet known by name."""
 
-    userId: Annotated[Id, Meta(description="The userId")]  # noqa: N815  # Segment's name
+    userId: Annotated[str | int, Meta(description="The userId", extra_json_schema=ANY_ID)]  # noqa: N815  # Segment's name
 
 
 class Processed(UserScores):
@@ -101,7 +101,7 @@ async def process_signals(request: Request) -> Response:
 async def _asked(request: Request) -> str:
     """Raises ApiError 422."""
     asked = await given(request, PersonAsked, BODY_BYTES)
-    if asked.userId is None or asked.userId == "":
+    if asked.userId == "":
         raise ApiError(422, "expected a userId", "userId")
     return str(asked.userId)
 

@@ -15,7 +15,6 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from serving import messages
-from serving.errors import json_response
 
 JSON, PROBLEM, TEXT, STREAM = "application/json", "application/problem+json", "text/plain", "text/event-stream"
 COMMON = {401: "no or an unknown write key", 503: "the store is not reachable: come back after Retry-After"}
@@ -43,6 +42,8 @@ class Operation(msgspec.Struct, frozen=True, kw_only=True):
     tag: str
     method: str = "get"
     takes: Any = None
+    told_by_path: str = ""  # a field of `takes` that may be left out
+    may_lack: bool = False  # no body at all is taken as `{}`
     gives: Any = None
     media: str = JSON  # empty: no body
     later: str = ""  # what 202 means, where it is an answer too
@@ -61,7 +62,10 @@ def document(operations: Iterable[Operation]) -> dict[str, Any]:
     schema = list(zip(kinds, schemas, strict=True))
     paths: dict[str, Any] = {}
     for operation in operations:
-        paths.setdefault(operation.path, {})[operation.method] = _operation(operation, schema)
+        told = paths.setdefault(operation.path, {})[operation.method] = _operation(operation, schema)
+        if operation.told_by_path:
+            (body,) = told["requestBody"]["content"].values()
+            body["schema"] = _optional(body["schema"], operation.told_by_path, components)
     return {
         "openapi": "3.1.0",
         "info": {"title": "Telltale", "version": version("telltale"), "description": "Who is about to act, and why."},
@@ -90,7 +94,8 @@ def _operation(operation: Operation, schemas: list[tuple[Any, Any]]) -> dict[str
         if kind is None:
             return {media: {"schema": {"type": "string"}}}
         found = [next(s for k, s in schemas if k == each) for each in _each(kind)]
-        return {media: {"schema": found[0] if len(found) == 1 else {"oneOf": found}}}
+        schema = found[0] if len(found) == 1 else {"oneOf": found}
+        return {media: {"schema": _event(schema) if media == STREAM else schema}}
 
     good = {"content": content(operation.gives, operation.media)} if operation.media else {}
 
@@ -106,7 +111,7 @@ def _operation(operation: Operation, schemas: list[tuple[Any, Any]]) -> dict[str
         },
     }
     if operation.takes is not None:
-        found["requestBody"] = {"required": True, "content": content(operation.takes, JSON)}
+        found["requestBody"] = {"required": not operation.may_lack, "content": content(operation.takes, JSON)}
     if operation.parameters:
         found["parameters"] = [
             {
@@ -123,8 +128,24 @@ def _operation(operation: Operation, schemas: list[tuple[Any, Any]]) -> dict[str
     return found
 
 
+def _event(data: dict[str, Any]) -> dict[str, Any]:
+    """Of each event of a stream: as OpenAPI 3.2 describes them, in words of 3.1."""
+    text = {"type": "string"}
+    shown = {"data": {**text, "contentMediaType": JSON, "contentSchema": data}, "event": text, "id": text}
+    return {"type": "object", "properties": shown}
+
+
+def _optional(schema: dict[str, Any], field: str, components: dict[str, Any]) -> dict[str, Any]:
+    """The schema that is referred to, where this field may be missing."""
+    own = {name: value for name, value in schema.items() if name != "$ref"}
+    meant = components[schema["$ref"].rpartition("/")[2]]
+    return {**meant, "required": [name for name in meant["required"] if name != field], **own}
+
+
 def routes(described: dict[str, Any]) -> list[Route]:
+    body = msgspec.json.encode(described)
+
     async def openapi(request: Request) -> Response:
-        return json_response(described)
+        return Response(body, media_type=JSON)
 
     return [Route("/openapi.json", openapi)]

@@ -21,7 +21,7 @@ from serving.body import read_json
 from serving.errors import MAX_SHOWN, ApiError, json_response
 from serving.given import ERRORS, decoded
 from serving.openapi import Operation, Parameter
-from serving.query import moment
+from serving.query import TOLD_MOMENT, moment
 
 BODY_BYTES = 32 * 1024
 
@@ -31,7 +31,7 @@ class OutcomeTold(msgspec.Struct, forbid_unknown_fields=True):
 
     outcome: Annotated[int, Meta(ge=0, le=1, description="1: it came about; 0: it did not")]
     value: Annotated[float | None, Meta(description="What it was worth, in a unit of yours")] = None
-    at: Annotated[str | int | None, Meta(description="When: ISO 8601, or ms since 1970")] = None
+    at: Annotated[TOLD_MOMENT | None, Meta(description="When: ISO 8601, or ms since 1970")] = None
     notes: Annotated[str, Meta(max_length=2000)] | None = None
 
 

@@ -15,6 +15,10 @@ from serving.errors import ApiError
 
 Reader = Callable[[str], Any]  # of a parameter's text; raises ValueError that says what is expected
 WHOLE = Annotated[int, Meta(ge=0, le=(1 << 63) - 1)]
+SHARE = Annotated[float, Meta(ge=0, le=1)]
+_DATE_TIME = Meta(extra_json_schema={"format": "date-time"})
+MOMENT = Annotated[str, _DATE_TIME] | WHOLE
+TOLD_MOMENT = Annotated[str, _DATE_TIME] | Annotated[int, Meta(ge=0, lt=253_402_300_800_000)]  # to the year 9999
 
 
 def asked(request: Request, readers: Mapping[str, Reader]) -> dict[str, Any]:
@@ -45,8 +49,21 @@ def value(kind: Any, expected: str) -> Reader:
     return read_
 
 
+def span(least: int, most: int) -> Any:
+    return Annotated[int, Meta(ge=least, le=most)]
+
+
+NUMBER = Annotated[str, Meta(pattern="^[0-9]{1,18}$")]
+_number = value(NUMBER, "what `next` gave")
+
+
+def number(text: str) -> int:
+    """A cursor that is a number."""
+    return int(_number(text))
+
+
 def between(least: int, most: int) -> Reader:
-    return value(Annotated[int, Meta(ge=least, le=most)], f"a whole number from {least} to {most}")
+    return value(span(least, most), f"a whole number from {least} to {most}")
 
 
 whole = value(WHOLE, "a whole number from 0")

@@ -15,7 +15,6 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from flows import read_marks
-from flows.alert_status import MOST_WHO
 from flows.delivery import wall_ms
 from flows.read_marks import MOST_COUNTED, Reader
 from serving import alerts, api
@@ -23,9 +22,9 @@ from serving.alert_status import BODY_BYTES, By, Ids
 from serving.errors import json_response
 from serving.given import ERRORS, given
 from serving.openapi import Operation, Parameter
-from serving.query import asked, value
+from serving.query import asked
 
-BY = {"by": value(Annotated[str, Meta(min_length=1, max_length=MOST_WHO)], f"1 to {MOST_WHO} characters")}
+BY = {"by": alerts.FILTER_READERS["by"]}
 
 
 class ReadTold(msgspec.Struct, forbid_unknown_fields=True):
@@ -114,7 +113,7 @@ routes = [
     Route("/v1/alerts/{id}/read", put, methods=["PUT"]),
     Route("/v1/alerts/{id}/read", remove, methods=["DELETE"]),
 ]
-_BY = Parameter("by", "who reads; unless told, the organisation of the key")
+_BY = Parameter("by", "who reads; unless told, the organisation of the key", alerts.WHO)
 _NONE = {404: "no such alert", 400: "a parameter that cannot be read; `field` names it"}
 operations = [
     Operation(
@@ -132,6 +131,7 @@ operations = [
         summary="Mark all alerts that there are by now as read",
         tag="Alerts",
         takes=AllRead,
+        may_lack=True,
         gives=Unread,
         errors=ERRORS,
     ),

@@ -258,7 +258,7 @@ async def unknown(request: Request) -> Response:
     raise ApiError(404, f"there is no model {name[:MAX_SHOWN]!r}; there are {there}", "model")
 
 
-routes = [Route(PATH + "{model:path}", unknown, methods=["GET", "POST"])]
+routes = [Route(PATH + "{model:path}", unknown, methods=["POST"])]
 operations = [
     Operation(
         path="/v1/score/{model}",

@@ -24,7 +24,7 @@ from serving import api
 from serving.errors import ApiError, json_response, unavailable
 from serving.given import PERSON
 from serving.openapi import Operation, Parameter
-from serving.query import asked, between
+from serving.query import asked, between, span
 
 USUAL = 10  # events a signal
 MOST = 100
@@ -121,7 +121,9 @@ operations = [
         gives=UserSignals,
         parameters=(
             PERSON,
-            Parameter("events", f"newest events of each signal, at most; {USUAL} unless told, 0 to {MOST}", int),
+            Parameter(
+                "events", f"newest events of each signal, at most; {USUAL} unless told, 0 to {MOST}", span(0, MOST)
+            ),
         ),
         errors={400: "a parameter that cannot be read", 404: "nothing is known of that user"},
     ),

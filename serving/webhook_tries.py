@@ -21,12 +21,12 @@ from serving import webhook_messages as messages
 from serving.delivery_shown import AttemptPage, page, shown_attempt
 from serving.errors import ApiError, json_response
 from serving.openapi import Parameter
-from serving.query import Reader, asked, between, whole
+from serving.query import NUMBER, Reader, asked, between, number, span
 from serving.webhooks import ID, NONE, ONE, changed, found, operation, shelf, whose
 
 MOST_TRIES, USUAL_TRIES = 500, 50  # attempts a page
 TEST_S, LOOK_S = 17.0, 0.05  # how long the answer to a test may take; between two looks whether it has come
-TRIES: dict[str, Reader] = {"limit": between(1, MOST_TRIES), "cursor": whole}
+TRIES: dict[str, Reader] = {"limit": between(1, MOST_TRIES), "cursor": number}
 
 
 async def test(request: Request) -> Response:
@@ -91,8 +91,10 @@ operations = [
         AttemptPage,
         parameters=(
             ID,
-            Parameter("limit", f"at most so many; {USUAL_TRIES} unless told, {MOST_TRIES} at most", int),
-            Parameter("cursor", "`next` of the page before"),
+            Parameter(
+                "limit", f"at most so many; {USUAL_TRIES} unless told, {MOST_TRIES} at most", span(1, MOST_TRIES)
+            ),
+            Parameter("cursor", "`next` of the page before", NUMBER),
         ),
         errors={**NONE, 400: "a parameter that cannot be read; `field` names it"},
     ),

@@ -226,6 +226,7 @@ operations = [
         "Change an endpoint; what waits for one that is disabled goes to the dead list",
         messages.ShownWebhook,
         takes=messages.WebhookChange,
+        may_lack=True,
         errors=ERRORS | NONE,
     ),
     operation(ONE, "delete", "Remove an endpoint; what waits for it is cancelled", messages.WebhookRemoved),

@@ -41,6 +41,19 @@ def environment(name: str, *packages: str) -> Path:
     return place / "bin"
 
 
+def beside(name: str, *packages: str) -> Path:
+    """A directory for PYTHONPATH of packages that go with ours but are no dependency. Raises Missing."""
+    place = cache() / name
+    made = place / _MADE
+    with _alone(place):
+        if not made.exists() or made.read_text() != _wanted(packages):
+            sys.stderr.write(f"installing {', '.join(packages)} into {place}\n")
+            pip = [sys.executable, "-m", "pip", "install", "--quiet", "--upgrade", "--target", str(place)]
+            _do([*pip, *packages])
+            made.write_text(_wanted(packages))
+    return place
+
+
 def versions(programs: Path, *packages: str) -> dict[str, str]:
     """What an environment has of these packages, which may be given as for pip; with its Python."""
     said = subprocess.run([programs / "python", "-c", _LIST], capture_output=True, text=True, check=True).stdout

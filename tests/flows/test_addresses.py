@@ -179,3 +179,10 @@ def test_a_network_inside_can_be_allowed() -> None:
         check_address("10.2.0.1", allowed)
     with pytest.raises(SettingError, match=r"TELLTALE_WEBHOOK_ALLOW='10\.1\.0\.1/16'"):
         load({"TELLTALE_WEBHOOK_ALLOW": "10.1.0.1/16"})
+
+
+@pytest.mark.parametrize("url", ["https://]", "http://[", "//]", "https://a]b/", "https://[::1"])
+def test_what_is_no_url_is_refused_as_such(url: str) -> None:
+    """Brackets that stand for no address."""
+    with pytest.raises(RefusedError):
+        check_url(url)

@@ -155,7 +155,10 @@ def test_an_answer_is_kept_without_what_it_quotes(text: str) -> None:
     assert reply_mail.own_words(text) == "On it."
 
 
-@given(st.binary(max_size=200), st.sampled_from(["text/plain; charset=klingon", "multipart/mixed; boundary=x", "a"]))
+@given(
+    st.binary(max_size=200),
+    st.sampled_from(["text/plain; charset=klingon", "text/plain; charset=a\0b", "multipart/mixed; boundary=x", "a"]),
+)
 def test_no_mail_breaks_the_reader(raw: bytes, kind: str) -> None:
     """Whatever somebody sends."""
     head = f"To: {OURS.reply_address(DELIVERY)}\r\nContent-Type: {kind}\r\n".encode()

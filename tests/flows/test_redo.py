@@ -8,10 +8,11 @@ from typing import Any
 import msgspec
 import numpy as np
 import pytest
+import zstandard
 
 from feature_repo import keys
 from feature_repo.layout import entity_key
-from flows import transaction
+from flows import redo, transaction
 from flows.engine import Engine
 from flows.partition import Partition
 from flows.resp import Lost
@@ -95,3 +96,9 @@ def test_somebody_new_who_had_a_hash_is_whole_after_it(ground: Ground, monkeypat
     for user, key in hashes.items():
         assert ground.client.hget(key, "mine") == b"1"
         assert None not in made.features(ground.client, VOCABULARY, user).values()
+
+
+@pytest.mark.parametrize("damaged", [b"", b"no zstd", zstandard.compress(b"no msgpack"), zstandard.compress(b"\x91\1")])
+def test_what_is_no_flush_is_named(damaged: bytes) -> None:
+    with pytest.raises(ValueError, match="expected a flush"):
+        redo.decode(damaged)

@@ -150,3 +150,8 @@ def test_more_models_take_more_fields(client: redis.Redis, tmp_path: Path) -> No
     sets = {int(made_.sets[0]): scored.members(client.hget(keys.SCORE_SETS, str(made_.sets[0])))}
     found = scored.read([fields[name] for name in scored.names(14)], sets)
     assert found == [Last(f"m{i + 1}", "20260101000000", 5, float(i), i / 2) for i in range(13)]
+
+
+@pytest.mark.parametrize("damaged", [b"x", b"\0" * 11, b"\0" * 13, b"\0" * 16])
+def test_a_field_of_another_length_tells_nothing(damaged: bytes) -> None:
+    assert scored.read([damaged], {0: [scored.Member("m", "v")]}) == []

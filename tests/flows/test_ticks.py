@@ -55,6 +55,22 @@ def test_more_people_than_fit_are_refreshed(ground: Ground) -> None:
     assert len(engine.people.table) <= 16
 
 
+def test_a_log_that_is_worked_goes_though_nothing_comes_any_more(ground: Ground) -> None:
+    """The engine hears of its last write with the next, and to a full store there is none."""
+    for nth in range(3):
+        ground.post(*(event(f"u{i}", START + nth, 20 * nth + i) for i in range(20)))
+    engine = ground.engine()
+    made.drain(engine)
+    for p, partition in engine.partitions.items():
+        ground.client.set(keys.lake_position(p), partition.position)
+        partition.position = b"0-0"  # what it has not heard of yet
+    keeping = Housekeeping(engine, ground.client, dial(ground.settings))
+    keeping.stop()
+    keeping._trim()
+    keeping._connection.close()
+    assert [ground.client.xlen(keys.log(p)) <= 1 for p in range(4)] == [True] * 4
+
+
 def test_housekeeping_lets_time_pass(ground: Ground) -> None:
     """Where the log brings its own time, the minutes that pass in it are ticked in every partition."""
     ground.post(*(event(f"u{i}", START + i, i) for i in range(8)))

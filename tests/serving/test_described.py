@@ -160,3 +160,35 @@ def test_one_organisation_cannot_pose_as_another(api: Live, log: Log) -> None:
     )
     assert answer.status == 401
     log.client.hdel(keys.KEYS, "slashed")
+
+
+@pytest.mark.parametrize("path", ["/v1/crm", "/v1/alerts/{id}/outcome", "/v1/alerts/outcome", "/v1/alerts/{id}/read"])
+def test_another_method_is_told_which_there_are(api: Live, path: str) -> None:
+    """All of the path's, not those of the route that comes first."""
+    document = api.ask("GET", "/openapi.json").json
+    answer = api.ask("OPTIONS", path.replace("{id}", "al_1"))
+    assert answer.status == 405
+    assert set(answer.headers["allow"].lower().split(", ")) - {"head"} == set(document["paths"][path])
+
+
+@pytest.mark.parametrize(("path", "method"), [("/v1/alerts/read-all", "post"), ("/v1/crm/{id}", "patch")])
+def test_a_body_that_may_lack_is_described_so(api: Live, path: str, method: str) -> None:
+    """None at all is as `{}`."""
+    operation = api.ask("GET", "/openapi.json").json["paths"][path][method]
+    assert not operation["requestBody"]["required"]
+    assert api.ask(method.upper(), path.replace("{id}", "crm_1")).status in {200, 404}
+
+
+def test_the_type_of_a_call_may_be_told_by_its_path(api: Live) -> None:
+    """Alone at a door of its own; in a batch it is needed."""
+    document = api.ask("GET", "/openapi.json").json
+    (body,) = document["paths"]["/v1/track"]["post"]["requestBody"]["content"].values()
+    assert body["schema"]["required"] == ["event"]
+    assert "type" in document["components"]["schemas"]["Track"]["required"]
+
+
+@pytest.mark.parametrize(
+    "query", ["cursor=1", "cursor=1-", "cursor=1-2-3", "cursor=-1-2", "cursor=1234567890123456789-1"]
+)
+def test_a_cursor_is_what_next_gave(api: Live, query: str) -> None:
+    assert api.ask("GET", f"/v1/alerts?{query}").json["field"] == "cursor"

@@ -101,6 +101,21 @@ def test_no_bytes_are_too_strange(raw: bytes) -> None:
     assert isinstance(micros(raw), int)
 
 
+@pytest.mark.parametrize(
+    "raw",
+    [
+        b"\x08\xff\xff\xff\xff\xff\xff\xff\xff\x7f",  # seconds beyond every year
+        b"\x10\xff\xff\xff\xff\xff\xff\xff\xff\x7f",  # nanoseconds beyond every year
+        b"\x08\xff\x82\xd1\xff\xaf\x07\x10\xff\x93\xeb\xdc\x03",  # the end of 9999, rounded up
+        b"\x08" + b"\xff" * 100_000 + b"\x01",  # a number without end
+    ],
+)
+def test_a_moment_that_has_no_date_is_none(raw: bytes) -> None:
+    """The answer tells 1970, as of what has no timestamp."""
+    told = json.loads(answer(SHAPE, [["a"]], [[(raw, *[double(1.0)] * 3)]], NOW))
+    assert told["results"][1]["event_timestamps"] == ["1970-01-01T00:00:00Z"]
+
+
 def test_other_scalars_of_feast_are_read_too() -> None:
     """A Feast client's own schema may have 32 bits or booleans."""
     assert [value(raw) for raw in (b"\x18\x05", b"\x38\x01", b"\x38\x00", b"\x35" + struct.pack("<f", 0.5))] == [

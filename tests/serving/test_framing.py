@@ -11,7 +11,11 @@ import pytest
 
 from serving.front import Requests
 from serving.shortcut import MAX_HEAD, Shortcuts
+from tests.faults.crowds import LOGIN
+from tests.faults.malformed import REFUSED, STATUS, sent
+from tests.faults.wire_shapes import malformed, oversized
 from tests.live import Live
+from tests.logged import Log
 from tests.serving.test_feast_read import FEATURES, PATH, answers, asking, raw
 
 
@@ -61,3 +65,17 @@ def test_a_feature_asked_for_100000_times_is_refused_at_once(api: Live) -> None:
     answer = api.post(PATH, asking("many", features=FEATURES[:1] * 100_000))
     assert (answer.status, answer.json["field"]) == (422, "features")
     assert time.perf_counter() - begun < 3.0
+
+
+SHAPES = [*malformed(LOGIN), *oversized(LOGIN)]
+
+
+@pytest.mark.parametrize("name", SHAPES)
+def test_what_is_framed_wrong_or_too_large_is_refused_and_not_counted(api: Live, log: Log, name: str) -> None:
+    """A proxy before us may read some of these in another way; we read them in none."""
+    before = log.accepted()
+    framed = malformed(LOGIN)
+    found = sent(api.port, [framed[name]] if name in framed else oversized(LOGIN)[name])
+    assert STATUS.match(found), found[:200]
+    assert int(found[9:12]) in REFUSED
+    assert log.accepted() == before
