@@ -129,7 +129,7 @@ def _which(body: bytes) -> str:
         entities = msgspec.json.decode(body)["entities"]
     except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError):  # something else is wrong as well
         return "entities"
-    for key, values in entities.items():
+    for key, values in entities.items() if isinstance(entities, dict) else ():  # told twice, the last counts here
         if not isinstance(values, list):
             return f"entities.{key}"
         if wrong := [i for i, value in enumerate(values) if isinstance(value, list | dict)]:

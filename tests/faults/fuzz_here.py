@@ -1,7 +1,7 @@
 """`python -m tests.faults.fuzz_here HOME SECONDS SEED [TARGET...]`: fuzzes targets in turn, each in a fork of its own.
 
 Forks, since atheris never comes back, and what is instrumented is imported once. A line of JSON a target tells its
-runs; what it failed by stands in HOME/TARGET.log, the input beside it.
+runs; what it failed by stands in HOME/TARGET.log, the input in HOME/TARGET.input.
 """
 
 from __future__ import annotations
@@ -27,14 +27,19 @@ _DONE = re.compile(r"^Done (\d+) runs in ", re.MULTILINE)  # what a process that
 _RUNS = re.compile(r"stat::number_of_executed_units: (\d+)")
 
 
-def timed(take: Take) -> Take:
-    """Raises AssertionError where an input takes too long."""
+def timed(take: Take, culprit: Path) -> Take:
+    """Raises AssertionError where an input takes too long. The input that fails is kept in `culprit`."""
 
     def take_(data: bytes) -> None:
-        began = time.process_time()
-        take(data)
-        took = time.process_time() - began
-        assert took < HANG, f"expected an answer within {HANG:g} s, it took {took:.2f}"
+        began, good = time.process_time(), False
+        try:
+            take(data)
+            took = time.process_time() - began
+            assert took < HANG, f"expected an answer within {HANG:g} s, it took {took:.2f}"
+            good = True
+        finally:
+            if not good:
+                culprit.write_bytes(data)
 
     return take_
 
@@ -45,18 +50,19 @@ def fuzz(name: str, home: Path, seconds: int, seed: int) -> None:
     for stream in (1, 2):
         os.dup2(log, stream)
     target: Target = TARGETS[name]()
+    take = timed(target.take, home / f"{name}.input")
     corpus, words = home / "corpus" / name, home / f"{name}.dict"
     corpus.mkdir(parents=True)
     for i, good in enumerate(target.seeds):
         (corpus / f"seed{i}").write_bytes(good)
-        timed(target.take)(good)
+        take(good)
     words.write_text("".join(f'"{_escaped(word)}"\n' for word in target.words))
     lexicon = [f"-dict={words}"] if target.words else []
     flags = {"max_total_time": seconds, "seed": seed, "max_len": target.most, "timeout": STUCK, "rss_limit_mb": 3000}
     told = [f"-{flag}={value}" for flag, value in flags.items()]
     atheris.Setup(
         [name, *told, "-print_final_stats=1", *lexicon, f"-artifact_prefix={home}/{name}.", str(corpus)],
-        timed(target.take),
+        take,
     )
     atheris.Fuzz()
 

@@ -147,6 +147,7 @@ BAD = [
     ({"features": FEATURES, "entities": {}}, 422, "entities"),
     ({"features": FEATURES, "entities": {"lead_id": ["a"]}}, 422, "entities"),
     ({"features": FEATURES, "entities": {"user_id": ["a"], "lead_id": ["a", "b"]}}, 422, "entities"),
+    (b'{"entities":{"user_id":[[]]},"entities":true}', 422, "entities"),
     (asking(*(["a"] * 20_000)), 413, "entities"),
 ]
 
