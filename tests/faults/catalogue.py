@@ -13,7 +13,24 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TypeAlias
 
-from tests.faults import backups, disks, kills, lost, small_disk, soak, stalls, upgrades, versions
+from tests.faults import (
+    backups,
+    crowds,
+    described,
+    disks,
+    fuzzed,
+    kills,
+    lost,
+    malformed,
+    small_disk,
+    soak,
+    stalls,
+    stopped_engine,
+    unread_answers,
+    unread_streams,
+    upgrades,
+    versions,
+)
 from tests.faults.found import Found
 from tests.faults.site import OnSite
 
@@ -72,6 +89,13 @@ ALONE: dict[str, Alone] = {
     "upgrade: and back": upgrades.and_back,
     "upgrade: features more": upgrades.more_features,
     "upgrade: all at once, and back": upgrades.started_anew,
+    "clients: 1,000 slow, 10,000 idle": crowds.run,
+    "clients: answers unread": unread_answers.run,
+    "clients: live streams unread": unread_streams.run,
+    "input: malformed and oversized": malformed.run,
+    "input: schemathesis, the whole API": described.run,
+    "input: atheris": fuzzed.run,
+    "slow consumer: the engine stands still, the store is small": stopped_engine.run,
     "soak: a fault every 30 s": soak.soak,
 }
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import random
 import subprocess
-import sys
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -17,12 +16,14 @@ from flows.alert import alert_id
 from flows.alert_store import open_alerts
 from flows.store import connect
 from serving.client import Door
+from tests.bench.environments import environment
 from tests.faults.found import Found
 from tests.flows.made_alerts import alert
 from tests.live import ROOT, free_port
 from tests.running_up import door_of, start
 
 CONFIG = Path(__file__).with_name("schemathesis.toml")  # which check does not hold where, and why
+SCHEMATHESIS = "schemathesis==4.32.5"
 WRITER, ADMIN = "key-of-a-writer", "key-of-an-administrator"
 PEOPLE = 20
 
@@ -66,7 +67,8 @@ def _asked(settings: Settings, key: str, dice: random.Random, seconds: float, ho
     """What schemathesis reports. Raises AssertionError with what it found."""
     report = home / f"{key}.json"
     command = [
-        *(sys.executable, "-m", "schemathesis.cli", "--config-file", str(CONFIG)),
+        *(str(environment("schemathesis", SCHEMATHESIS) / "python"), "-m", "schemathesis.cli"),
+        *("--config-file", str(CONFIG)),
         *("run", f"http://127.0.0.1:{settings.port}/openapi.json", "--auth", f"{key}:"),
         *(
             "--max-time",

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import msgspec
 
+from tests.bench.environments import Missing
 from tests.faults.catalogue import ALONE, CUT, ON_A_SITE, Alone
 from tests.faults.found import Found, Lacking, Row, row
 from tests.faults.judge import Verdict, verdict
@@ -65,7 +66,7 @@ class Laboratory:
         place, found = Path(tempfile.mkdtemp(prefix="telltale-faults-")), row(name, self._seed, Found())
         try:
             found = row(name, self._seed, fault(budget, dice, place))
-        except Lacking as lacks:
+        except (Lacking, Missing) as lacks:
             found = row(name, self._seed, Found(), skipped=str(lacks))
         except AssertionError as error:
             found = row(name, self._seed, Found(), broken=str(error) or repr(error))
