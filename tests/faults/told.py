@@ -7,6 +7,7 @@ from contextlib import suppress
 from datetime import UTC, datetime
 
 from feature_repo.vocabulary import Vocabulary
+from flows.entry import ANONYMOUS
 from tests.faults.calls import CHECK, Call
 from tests.flows.both_sides import VOCABULARY
 from tests.flows.oracle import IDENTIFY, Oracle
@@ -18,7 +19,7 @@ def told(calls: Iterable[tuple[int, Call]], vocabulary: Vocabulary = VOCABULARY)
     for now, call in calls:
         _tell(oracle, now, call, vocabulary)
         if "anonymousId" in call and "userId" in call:
-            joins[f"anon:{call['anonymousId']}"] = call["userId"]
+            joins[f"{ANONYMOUS}{call['anonymousId']}"] = call["userId"]
     for anonymous, user in joins.items():
         if anonymous in oracle.people:
             person = oracle.person(user)
@@ -34,7 +35,7 @@ def checking(oracle: Oracle, days: int, enough: int) -> set[str]:
 
 
 def _tell(oracle: Oracle, now: int, call: Call, vocabulary: Vocabulary) -> None:
-    user = call.get("userId") or f"anon:{call['anonymousId']}"
+    user = call.get("userId") or f"{ANONYMOUS}{call['anonymousId']}"
     ts = int(datetime.fromisoformat(call["timestamp"]).timestamp() * 1000)
     event, tag, value, traits = IDENTIFY, None, 0, []
     if call["type"] == "track":
@@ -47,7 +48,10 @@ def _tell(oracle: Oracle, now: int, call: Call, vocabulary: Vocabulary) -> None:
         value = round(call["properties"].get(known.value, 0) * 1000) if known.value else 0
     elif call["type"] == "identify":
         traits = [(name, _trait(value)) for name, value in call.get("traits", {}).items()]
-    oracle.receive(user, now, ts, event, message=call["messageId"], tag=tag, value=value, traits=traits)
+    was = oracle.people[user].now if user in oracle.people else 0
+    outcome = oracle.receive(user, now, ts, event, message=call["messageId"], tag=tag, value=value, traits=traits)
+    if outcome == "late" and user.startswith(ANONYMOUS):
+        oracle.person(user).now = was  # whoever they turn out to be: nothing is passed on, so their time stands
 
 
 def _trait(value: float | str) -> float:
