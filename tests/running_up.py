@@ -6,7 +6,7 @@ import signal
 import subprocess
 import sys
 import time
-from contextlib import closing, suppress
+from contextlib import ExitStack, closing, suppress
 from pathlib import Path
 from typing import IO
 
@@ -70,28 +70,40 @@ def start(settings: Settings) -> Up:
     return Up(settings, process, out)
 
 
-def eventually(door: Door, path: str, patience: float = 20.0) -> str:
+PATIENCE_S = 60.0  # a busy machine starts everything in half of that
+
+
+def eventually(door: Door, path: str, patience: float = PATIENCE_S) -> str:
     """What is there as soon as it answers well."""
     deadline = time.monotonic() + patience
     while True:
         with suppress(Closed, Turned):
             return door.text(path)
-        assert time.monotonic() < deadline, (door.settings.home / "out").read_text()
+        assert time.monotonic() < deadline, (
+            f"{path} does not answer well after {patience:.0f} s: {_said(door.settings)}"
+        )
         time.sleep(0.05)
+
+
+def _said(settings: Settings) -> str:
+    out = settings.home / "out"
+    return out.read_text() if out.exists() else ""
 
 
 def door_of(up: Up) -> Door:
     """With the first write key, once everything is ready."""
     with closing(Door(up.settings, "")) as anybody:
         eventually(anybody, "/healthz")
-    door = Door(up.settings, _first_key(up.settings))
-    eventually(door, "/readyz")
+    with ExitStack() as stack:
+        door = stack.enter_context(closing(Door(up.settings, _first_key(up.settings))))
+        eventually(door, "/readyz")
+        stack.pop_all()
     return door
 
 
 def _first_key(settings: Settings) -> str:
     """Also while the store comes back."""
-    deadline = time.monotonic() + 20.0
+    deadline = time.monotonic() + PATIENCE_S
     while True:
         with suppress(StoreError, redis.RedisError), closing(connect(settings)) as client:
             return write_keys.first(client)[0]
