@@ -11,7 +11,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import msgspec
+import redis
 
+from flows.resp import StoreError
+from serving.complaint import Complaint
 from tests.bench.environments import Missing
 from tests.faults.catalogue import ALONE, CUT, ON_A_SITE, Alone
 from tests.faults.found import Found, Lacking, Row, row
@@ -19,6 +22,7 @@ from tests.faults.judge import Verdict, verdict
 from tests.faults.site import OnSite, Site
 from tests.faults.trouble import Trouble, missing
 
+WRONG = (AssertionError, Complaint, StoreError, redis.RedisError, OSError)  # what a fault may end with; others go on
 WHOLE_S = 900.0  # that all faults take at least, each once
 SETTLE_S = 3.0  # what judging a fault takes, about
 FEW, MANY = 1, 500  # runs of a fault
@@ -68,7 +72,7 @@ class Laboratory:
             found = row(name, self._seed, fault(budget, dice, place))
         except (Lacking, Missing) as lacks:
             found = row(name, self._seed, Found(), skipped=str(lacks))
-        except AssertionError as error:
+        except WRONG as error:
             found = row(name, self._seed, Found(), broken=str(error) or repr(error))
         self._clear(place, broken=not found.holds)
         return found
@@ -87,7 +91,7 @@ class Laboratory:
                 found.runs += 1
             site.rest()
             broken = self._judged(site, found)
-        except AssertionError as error:
+        except WRONG as error:
             broken = str(error) or repr(error)
         if broken:
             self._leave(broken=True)
@@ -114,7 +118,7 @@ class Laboratory:
         if site is not None:
             try:
                 site.close()
-            except AssertionError as error:
+            except WRONG as error:
                 sys.stdout.write(f"at the end: {error}\n")
         if place is not None:
             self._clear(place, broken=broken)

@@ -90,8 +90,6 @@ class Site:
 
     def _listen(self) -> None:
         """A receiver of webhooks, and the tap."""
-        with closing(connect(self.settings)) as client:
-            self._store = open_store(client)
         heard = (self._place / "delivered").open("ab")
         command = [sys.executable, "-m", "tests.bench.receiver"]
         self._receiver = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
@@ -117,6 +115,7 @@ class Site:
             with closing(connect(self.settings)) as client:
                 client.hset(keys.KEYS, KEY, ORGANISATION)
                 client.sadd(keys.ADMINS, KEY)
+                self._store = open_store(client)
             eventually(door, "/readyz", START_S)
 
     def end(self) -> None:
