@@ -27,7 +27,7 @@ from flows.lake_rows import Rows
 from flows.links import Links, Said
 from flows.plan import Plan
 from flows.prediction_id import PredictionIds
-from flows.state import Layouts
+from flows.state import Layouts, StateError
 from flows.store import Store
 from serving import alert_stats, alerts, deliveries, feast_write, ingest, read_marks, webhook_tries
 from serving.append import Group
@@ -397,7 +397,7 @@ def urls() -> Target:
     return Target(take, seeds, ("https://", "localhost", "127.0.0.1", "::ffff:", "xn--"), 2100)
 
 
-# -- what comes from Redis: read, or a ValueError that says why not
+# -- what comes from Redis: read, or an error of ours that says why not
 
 
 def entries() -> Target:
@@ -434,7 +434,7 @@ def states() -> Target:
 
     def take(data: bytes) -> None:
         size = data[0] % 64 if data else 0
-        with suppress(ValueError, struct.error):  # cut short: the engine ends over it, and sets the entry aside
+        with suppress(StateError, ValueError, struct.error):  # of another version, or cut short
             rows, names, closed = layouts.read([data[1 : 1 + size] + bytes(8 * plan.hot)], [data[1 + size :]])
             assert (len(rows), len(names), len(closed)) == (1, 1, 1)
 
