@@ -37,6 +37,9 @@ from tests.faults.site import OnSite
 Alone: TypeAlias = Callable[[float, random.Random, Path], Found]
 
 
+SOAK = "soak: a fault every 30 s"
+
+
 def _killed(*names: str) -> OnSite:
     return lambda site, dice: kills.kill(site, dice, names)
 
@@ -96,7 +99,7 @@ ALONE: dict[str, Alone] = {
     "input: schemathesis, the whole API": described.run,
     "input: atheris": fuzzed.run,
     "slow consumer: the engine stands still, the store is small": stopped_engine.run,
-    "soak: a fault every 30 s": soak.soak,
+    SOAK: soak.soak,
 }
 
 CUT = (  # what a short run makes: one of each kind

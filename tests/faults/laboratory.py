@@ -7,7 +7,7 @@ import shutil
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import msgspec
@@ -16,7 +16,7 @@ import redis
 from flows.resp import StoreError
 from serving.complaint import Complaint
 from tests.bench.environments import Missing
-from tests.faults.catalogue import ALONE, CUT, ON_A_SITE, Alone
+from tests.faults.catalogue import ALONE, CUT, ON_A_SITE, SOAK, Alone
 from tests.faults.found import Found, Lacking, Row, row
 from tests.faults.judge import Verdict, verdict
 from tests.faults.site import OnSite, Site
@@ -42,14 +42,22 @@ class Laboratory:
         """All faults, the cut where there are only some minutes, or those with one of `names` in theirs."""
         known = (*ON_A_SITE, *ALONE) if names or self._seconds >= WHOLE_S else CUT
         wanted = [name for name in known if not names or any(part in name for part in names)]
-        deadline = time.monotonic() + self._seconds
         try:
-            for i, name in enumerate(wanted):
-                share = (deadline - time.monotonic()) / (len(wanted) - i)
+            for name, share in self._shares(wanted):
                 self._add(self._one(name, max(share - SETTLE_S, 0.0)))
         finally:
             self._leave(broken=False)
         return self._rows
+
+    def _shares(self, wanted: Sequence[str]) -> Iterator[tuple[str, float]]:
+        """Each fault and its seconds: half of all are the soak's, the others share what is left."""
+        others = [name for name in wanted if name != SOAK]
+        soak = self._seconds / (2 if others else 1)
+        deadline = time.monotonic() + self._seconds - (soak if SOAK in wanted else 0)
+        for i, name in enumerate(others):
+            yield name, (deadline - time.monotonic()) / (len(others) - i)
+        if SOAK in wanted:
+            yield SOAK, soak
 
     def _add(self, found: Row) -> None:
         self._rows.append(found)
@@ -61,6 +69,7 @@ class Laboratory:
     def _one(self, name: str, budget: float) -> Row:
         dice = random.Random(f"{self._seed} {name}")
         if name in ALONE:
+            self._leave(broken=False)
             return self._alone(name, ALONE[name], budget, dice)
         if lacks := missing():
             return row(name, self._seed, Found(), skipped=lacks)
