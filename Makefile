@@ -44,8 +44,8 @@ format: $(STAMP) ## formats the code and mends what lint can mend
 bench: $(STAMP) ## all benchmarks, into bench.json and bench.html; QUICK=1: in ten minutes
 	@$(BIN)/telltale bench all $(if $(QUICK),--quick)
 
-faults: $(STAMP) ## the fault laboratory, into faults.json: an hour, or MINUTES=4; SEED=7 replays one
-	@$(BIN)/telltale faults --minutes $(or $(MINUTES),60) --seed $(or $(SEED),1)
+faults: $(STAMP) ## the fault laboratory, into faults.json: an hour, or MINUTES=4; SEED=7; NAME=kill: those alone
+	@$(BIN)/telltale faults $(if $(NAME),"$(NAME)") --minutes $(or $(MINUTES),60) --seed $(or $(SEED),1)
 
 clean: ## removes the environment and caches; data in .telltale stays
 	@rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis

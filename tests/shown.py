@@ -45,6 +45,7 @@ LIVE = (
     Run("telltale replay history.jsonl --history --speed 1000000000"),
     Run("telltale init shop"),
     Run("telltale doctor", "all is well"),
+    Run("telltale doctor --accept-loss", "nothing is lost"),
     Run("telltale features check", "no error"),
     Run("telltale features report --json --sample 50 --out earlier.json", r"earlier\.json"),
     Run("telltale features report --sample 50 --reference earlier.json", r"features\.html"),
@@ -78,6 +79,7 @@ LIVE = (
 STOPPED = (
     Run("TELLTALE_HOME=copy telltale restore backup.tar", "copy is as it was on"),
     Run('mv "$TELLTALE_HOME/store" lost && telltale rebuild'),
+    Run("telltale faults 'kill -9: lake' --minutes 0.1 --seed 2", "all held"),
 )
 # In a checkout so small that each takes seconds.
 MAKE = (
@@ -85,7 +87,7 @@ MAKE = (
     Run("make format"),
     Run("make check"),
     Run("make test", "1 passed"),
-    Run("KILLS=1 make faults", "1 passed"),
+    Run("make faults NAME='kill -9: api' MINUTES=0.1", "all held"),
     Run("make clean && ! [ -e .venv ]"),
 )
 # Fenced blocks, by the first words of a line that only they have, and by which test they are run.
@@ -95,6 +97,7 @@ BLOCKS = {
     ("README.md", "telltale init shop"): "test_tutorial.py",
     ("feature_repo/README.md", "feast apply"): "contracts/test_feast_apply.py",
     ("flows/README.md", "ann=$(curl"): "test_shown_live.py",
+    ("flows/README.md", "TELLTALE_REDIS_URL="): "serving/test_up_engines.py, over a store of its own",
     ("serving/README.md", 'curl -s -u "$KEY:" http://127.0.0.1:8400/v1/score/'): "test_shown_live.py",
     ("serving/README.md", 'curl -s -u "$KEY:" -X PATCH'): "test_shown_live.py",
     ("training/README.md", "telltale backfill"): "test_shown_live.py",

@@ -23,7 +23,8 @@ def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Its Makefile and settings are ours, and so is its environment."""
     found = tmp_path_factory.mktemp("checkout")
     for name in ("Makefile", "pyproject.toml", "requirements.lock"):
-        shutil.copy2(ROOT / name, found)
+        shutil.copy(ROOT / name, found)
+        os.utime(found / name, (0, 0))  # older than the environment, also to a make that make calls
     for room in PATHS:
         (found / room).mkdir()
         (found / room / "empty.py").write_text('"""Nothing."""\n')
