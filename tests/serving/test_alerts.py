@@ -207,8 +207,8 @@ def test_steps_are_told_to_those_who_want_them(api: Live, desk: Desk) -> None:
     """As events of their own, with who and why; a client that did not ask for them hears of alerts alone."""
     with stream(api, "/v1/alerts/stream?steps=true") as wants, stream(api) as plain:
         (first,) = desk.add(1)
-        desk.move("DELIVERED", first, who="in-app", why="it was routed")
         assert json.loads(wants.data())["status"] == "PENDING"
+        desk.move("DELIVERED", first, who="in-app", why="it was routed")
         step = {"from_status": "PENDING", "status": "DELIVERED", "status_at": 5, "by": "in-app", "why": "it was routed"}
         assert json.loads(wants.data()) == {"id": first.id, "user": "u1", "type": first.type, **step}
         desk.add(2)
