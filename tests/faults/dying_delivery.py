@@ -6,18 +6,17 @@ lives until somebody ends it). Answers each with its process id, then, when it h
 
 from __future__ import annotations
 
-import asyncio
 import os
 import signal
 import sys
-from collections.abc import Callable
-from typing import Any, NoReturn
+from typing import NoReturn
 
 from flows import delivering, delivery_rows
 from flows.delivery import Delivery
 from flows.delivery_sender import Sender
 from flows.outbox import Outbox
 from flows.web import Web
+from tests.faults.mortal import watch
 
 STEPS = {  # step -> what is crossed: before or after a call
     "before taking over": (Outbox, "begin", "before"),
@@ -40,28 +39,14 @@ STEPS = {  # step -> what is crossed: before or after a call
 
 def _fatal(step: str, n: int) -> None:
     """Has the n-th crossing of the step end this process."""
-    owner, name, when = STEPS[step]
-    real, left = getattr(owner, name), [n]
+    left = [n]
 
-    def cross(at: str) -> None:
-        left[0] -= at == when
-        if not left[0] and at == when:
+    def cross() -> None:
+        left[0] -= 1
+        if not left[0]:
             os.kill(os.getpid(), signal.SIGKILL)
 
-    def call(*args: Any, **named: Any) -> Any:
-        cross("before")
-        found = real(*args, **named)
-        cross("after")
-        return found
-
-    async def acall(*args: Any, **named: Any) -> Any:
-        cross("before")
-        found = await real(*args, **named)
-        cross("after")
-        return found
-
-    wrapped: Callable[..., Any] = acall if asyncio.iscoroutinefunction(real) else call
-    setattr(owner, name, wrapped)
+    watch(*STEPS[step], cross)
 
 
 def _live(step: str, n: int) -> NoReturn:

@@ -65,25 +65,34 @@ def main(name: str) -> int:
 
 
 def _watch(page: Page, point: int, owner: Any, name: str, when: str) -> None:
-    real = getattr(owner, name)
-
-    def cross(at: str) -> None:
-        if at == when and page[ARMED] == point:
+    def cross() -> None:
+        if page[ARMED] == point:
             page[NTH] -= 1
             if page[NTH] <= 0:
                 page[ARMED] = 0
                 os.kill(os.getpid(), signal.SIGKILL)
 
+    watch(owner, name, when, cross)
+
+
+def watch(owner: Any, name: str, when: str, cross: Callable[[], None]) -> None:
+    """Has `cross` called before or after each call of that method or coroutine."""
+    real = getattr(owner, name)
+
+    def at(moment: str) -> None:
+        if moment == when:
+            cross()
+
     def call(*args: Any, **named: Any) -> Any:
-        cross("before")
+        at("before")
         found = real(*args, **named)
-        cross("after")
+        at("after")
         return found
 
     async def acall(*args: Any, **named: Any) -> Any:
-        cross("before")
+        at("before")
         found = await real(*args, **named)
-        cross("after")
+        at("after")
         return found
 
     setattr(owner, name, acall if asyncio.iscoroutinefunction(real) else call)
