@@ -9,7 +9,7 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import msgspec
@@ -45,22 +45,32 @@ def feast_serve(copy: Path, settings: Settings) -> Iterator[Live]:
     """`feast serve` in that room, with one worker; ended at the end."""
     port = free_port()
     command = [str(FEAST), "serve", "--port", str(port), "--no-access-log", "--workers", "1", "--max-requests", "0"]
-    with (copy / "serve.log").open("wb") as out:
-        process = subprocess.Popen(command, cwd=copy, env=_environment(copy, settings), stdout=out, stderr=out)
+    with answering("feast serve", command, copy, _environment(copy, settings), settings, port) as server:
+        yield server
+
+
+@contextlib.contextmanager
+def answering(
+    what: str, command: Sequence[str | Path], place: Path, environ: Mapping[str, str], settings: Settings, port: int
+) -> Iterator[Live]:
+    """A process of `command` in `place`, from when it answers `GET /health` well on. Raises RuntimeError if never."""
+    log = place / "serve.log"
+    with log.open("wb") as out:
+        process = subprocess.Popen(command, cwd=place, env=environ, stdout=out, stderr=out)
     server = Live(msgspec.structs.replace(settings, port=port), process)
     try:
-        _await(server, copy / "serve.log")
+        _await(what, server, log)
         yield server
     finally:
         process.terminate()
-        process.wait(20)
+        process.wait(30)
 
 
-def _await(server: Live, log: Path) -> None:
+def _await(what: str, server: Live, log: Path) -> None:
     deadline = time.monotonic() + PATIENCE
     while server.process.poll() is None and time.monotonic() < deadline:
         with contextlib.suppress(OSError, http.client.HTTPException):
             if server.ask("GET", "/health").status == 200:
                 return
         time.sleep(0.1)
-    raise RuntimeError(f"feast serve did not start: {log.read_text()[-1000:]}")
+    raise RuntimeError(f"{what} did not start: {log.read_text()[-1000:]}")

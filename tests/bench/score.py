@@ -24,7 +24,7 @@ from onnx_models import registry
 from onnx_models.library import Library
 from onnx_models.session import Model
 from tests.bench import fastapi_feast, mlserver
-from tests.bench.environments import Missing, environment, versions
+from tests.bench.environments import environment, versions
 from tests.bench.lookup import USERS, Run, load, store_with_people
 from tests.bench.options import Options
 from tests.bench.result import Figure, Result, figure
@@ -90,10 +90,10 @@ def _started(
     for peer in PEERS:
         try:
             server = running.enter_context(peer.serve(_made(room / peer.name), model, ours.settings))
-            _agree(ours, server, model, peer)
-        except Missing as error:
+        except RuntimeError as error:  # it cannot be had, or does not start here
             skipped[peer.name] = str(error)
         else:
+            _agree(ours, server, model, peer)
             found.append((peer, server))
     return found
 

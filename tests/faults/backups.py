@@ -225,12 +225,7 @@ def _judged(restored: Restored, found: Found) -> None:
             now.doubled.pop(f"alert of {user}", None)
     finally:
         restored.close()
-    found.events += now.events
-    found.lost += len(now.lost)
-    found.doubled += len(now.doubled)
-    found.phantom += len(now.phantom)
-    if not now.clean:
-        found.notes.setdefault("first", str(now)[:500])
+    now.add_to(found)
 
 
 def _telltale(site: Plain, command: str, file: Path, home: Path | None = None) -> subprocess.Popen[str]:

@@ -21,6 +21,7 @@ from feature_repo import keys
 from flows.alert import MIN_CONFIDENCE
 from flows.store import Store, connect, open_store
 from tests.faults.engines import until_counted
+from tests.faults.found import Found
 from tests.faults.mortal import is_poison
 from tests.faults.site import CHECKS, Site
 from tests.faults.tap import Logged
@@ -44,6 +45,15 @@ class Verdict(msgspec.Struct):
     @property
     def clean(self) -> bool:
         return not (self.lost or self.doubled or self.phantom)
+
+    def add_to(self, found: Found) -> None:
+        """To what the runs before found; the first that is wrong in words."""
+        found.events += self.events
+        found.lost += len(self.lost)
+        found.doubled += len(self.doubled)
+        found.phantom += len(self.phantom)
+        if not self.clean:
+            found.notes.setdefault("first", str(self)[:500])
 
     def __str__(self) -> str:
         sets = {"lost": self.lost, "doubled": self.doubled, "phantom": self.phantom}

@@ -259,8 +259,6 @@ def _judge(site: Site, found: Found, lost: Entries, unkept: Entries, told: int, 
     site.recovered()
     site.rest()
     now = gone.verdict(site, lost, unkept, told, poorer)
-    found.events += now.events
-    found.lost, found.doubled = found.lost + len(now.lost), found.doubled + len(now.doubled)
-    found.phantom += len(now.phantom)
+    now.add_to(found)
     found.notes["counted_loss"] = int(found.notes["counted_loss"]) + told
     assert now.clean, str(now)

@@ -100,11 +100,8 @@ def soak(budget: float, dice: random.Random, place: Path) -> Found:
         prober.ending.set()
         prober.join(10)
         site.rest()
-        judged = verdict(site)
-        found.events, found.lost = judged.events, len(judged.lost)
-        found.doubled, found.phantom = len(judged.doubled), len(judged.phantom)
-        assert judged.clean, str(judged)
-    found.notes = _flat(used) | _quick(prober.seconds, calm, found.recovery_s)
+        verdict(site).add_to(found)
+    found.notes |= _flat(used) | _quick(prober.seconds, calm, found.recovery_s)
     return found
 
 

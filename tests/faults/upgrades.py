@@ -55,7 +55,7 @@ def _each(
             act(site, dice, old)
             _finish(site, found)
             assert site.layouts() > 1, "both codes wrote people under one head: nothing was upgraded"
-            _judge(verdict(site), found)
+            verdict(site).add_to(found)
             found.runs += 1
         finally:
             site.close()
@@ -74,15 +74,6 @@ def _finish(site: Site, found: Found) -> None:
     found.recovery_s.append(time.monotonic() - began)
     site.let_through(MORE)
     site.rest()
-
-
-def _judge(now: Verdict, found: Found) -> None:
-    found.events += now.events
-    found.lost += len(now.lost)
-    found.doubled += len(now.doubled)
-    found.phantom += len(now.phantom)
-    if not now.clean:
-        found.notes.setdefault("first", str(now)[:500])
 
 
 def _over(site: Rolling, dice: random.Random, old: Code, new: Code = TODAY) -> None:
@@ -119,7 +110,7 @@ def more_features(budget: float, dice: random.Random, place: Path) -> Found:
             _begin(site)
             _over(site, dice, old, new)
             _finish(site, found)
-            _judge(_of_known(site), found)
+            _of_known(site).add_to(found)
             nulls += _of_gained(site, new, found, loaded=False)
             _load(site, new)
             _of_gained(site, new, found, loaded=True)
@@ -196,7 +187,7 @@ def started_anew(budget: float, dice: random.Random, place: Path) -> Found:
             site.begin()
             _finish(site, found)
             found.runs += 1
-        _judge(verdict(site), found)
+        verdict(site).add_to(found)
     finally:
         site.close()
     return found

@@ -80,8 +80,7 @@ def _judge(site: Site, found: Found) -> None:
         for alert in site.alerts()
         if alert["model_version"] not in GOOD
     }
-    found.events, found.lost = now.events, len(now.lost)
-    found.doubled, found.phantom = len(now.doubled), len(now.phantom)
+    now.add_to(found)
     assert now.clean, str(now)
 
 
